@@ -1,0 +1,1 @@
+"""The measuring: runs, budgets, ledgers, evaluations, records and tables."""

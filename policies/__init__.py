@@ -1,0 +1,1 @@
+"""Who does it: language models that can be improved, and how they play episodes."""

@@ -1,0 +1,1 @@
+"""The embedded policy: its tokenizer, the lessons it was taught, and the command that remakes it."""

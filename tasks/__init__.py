@@ -1,0 +1,1 @@
+"""What must be done: problems, and environments that play and judge them."""

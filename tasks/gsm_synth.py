@@ -1,0 +1,160 @@
+"""gsm_synth: word problems from our own templates, in four levels; for offline use and for the embedded policy.
+
+Every sentence pattern here was written for this project. Nothing is derived from GSM8K or from reasoning-gym, and a
+result on gsm_synth is no result on GSM8K. A problem of level n needs n calculations, one after the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import ClassVar
+
+from tasks.api import Episode, FeedbackLevel, Message, Problem, Split, Task, Verdict, split_of
+from tasks.errors import BadInput
+from tasks.solutions import SOLUTION_COMPONENTS, judge
+
+NAMES = ("Ada", "Ben", "Cleo", "Dev", "Eva", "Finn", "Gus", "Hana", "Ivo", "June", "Kofi", "Lena")
+ITEMS = ("apples", "books", "coins", "cards", "eggs", "pens", "shells", "stamps", "stones", "tickets")
+START = "{name} has {a} {item}."
+EVENTS = {
+    "+": ("{name} buys {b} more.", "{name} finds {b} more.", "A friend brings {b} more."),
+    "-": ("{name} gives away {b}.", "{name} loses {b}.", "{name} sells {b}."),
+    "*": ("Then the pile grows to {b} times its size.",),
+    "/": ("{name} makes {b} equal parts and keeps one.",),
+}
+QUESTION = "How many {item} does {name} have now?"
+LARGEST = 99
+
+
+@dataclass(kw_only=True)
+class GsmSynthConfig:
+    """conf/task/gsm_synth.yaml."""
+
+    name: str = "gsm_synth"
+    levels: list[int] = field(default_factory=lambda: [1, 2, 3, 4])
+    """Which levels (number of calculations, 1 to 4) are asked."""
+    problems_per_level: int = 600
+    """Problems drawn per level, over all splits."""
+    feedback: FeedbackLevel = FeedbackLevel.diagnostic
+    """How much the referee's feedback tells."""
+    max_action_tokens: int = 160
+    """Tokens that the solution may use."""
+    val: float = 0.1
+    """Share of the problems kept for the learning curve."""
+    test: float = 0.15
+    """Share of the problems kept for the one test evaluation."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GsmProblem(Problem):
+    """A question with its gold answer."""
+
+    question: str
+    gold: Fraction
+    solution: str
+    """A worked solution, for the oracle and for warm starts."""
+
+
+class GsmEpisode(Episode):
+    """One question, one action. Shared with gsm8k."""
+
+    def __init__(self, problem: GsmProblem, feedback: FeedbackLevel) -> None:
+        self._problem = problem
+        self._feedback = feedback
+        self._messages: list[Message] = [{"role": "user", "content": problem.question}]
+
+    @property
+    def messages(self) -> list[Message]:
+        return list(self._messages)
+
+    @property
+    def done(self) -> bool:
+        return len(self._messages) > 1
+
+    def step(self, action: str) -> Verdict:
+        if self.done:
+            raise RuntimeError("the question was answered: start a new episode")
+        self._messages.append({"role": "assistant", "content": action})
+        return judge(action, self._problem.gold, self._feedback)
+
+    def knowledge(self) -> Hashable:
+        return self._problem.id
+
+
+def draw_problem(level: int, rng: random.Random) -> tuple[str, int, str]:
+    """A question, its answer and its worked solution; all numbers are whole and in 0..LARGEST."""
+    name, item = rng.choice(NAMES), rng.choice(ITEMS)
+    value = rng.randint(2, 60)
+    sentences = [START.format(name=name, a=value, item=item)]
+    steps = []
+    for _ in range(level):
+        operation, operand = _draw_operation(value, rng)
+        after = {"+": value + operand, "-": value - operand, "*": value * operand, "/": value // operand}[operation]
+        sentences.append(rng.choice(EVENTS[operation]).format(name=name, b=operand))
+        steps.append(f"{value}{operation}{operand}={after}")
+        value = after
+    sentences.append(QUESTION.format(item=item, name=name))
+    return " ".join(sentences), value, "\n".join([*steps, f"#### {value}"])
+
+
+def _draw_operation(value: int, rng: random.Random) -> tuple[str, int]:
+    factors = [k for k in (2, 3, 4, 5) if value and value * k <= LARGEST]
+    divisors = [k for k in (2, 3, 4, 5) if value and value % k == 0]
+    kinds = ["+"] * (value < LARGEST) + ["-"] * (value > 1) + ["*"] * bool(factors) + ["/"] * bool(divisors)
+    kind = rng.choice(kinds)
+    if kind == "+":
+        return kind, rng.randint(1, min(40, LARGEST - value))
+    if kind == "-":
+        return kind, rng.randint(1, min(40, value - 1))
+    return kind, rng.choice(factors if kind == "*" else divisors)
+
+
+class GsmSynth(Task):
+    """Word problems of our own, solved in one action."""
+
+    Config = GsmSynthConfig
+    name: ClassVar[str] = "gsm_synth"
+    version: ClassVar[str] = "1"
+    components = SOLUTION_COMPONENTS
+    instructions = "Solve the problem. End with #### and the answer."
+    max_turns = 1
+
+    def __init__(self, config: GsmSynthConfig) -> None:
+        if not config.levels or not set(config.levels) <= {1, 2, 3, 4}:
+            raise BadInput(f"task.levels: {config.levels} must be some of 1, 2, 3, 4")
+        self.config = config
+        self.max_action_tokens = config.max_action_tokens
+        self._problems: dict[Split, list[GsmProblem]] = {"train": [], "val": [], "test": []}
+        seen: set[str] = set()
+        for level in sorted(set(config.levels)):
+            for index in range(config.problems_per_level):
+                seed = int.from_bytes(hashlib.sha256(f"gsm_synth {level} {index}".encode()).digest()[:8], "big")
+                question, value, solution = draw_problem(level, random.Random(seed))
+                if question in seen:
+                    continue
+                seen.add(question)
+                split = split_of(question, val=config.val, test=config.test)
+                self._problems[split].append(
+                    GsmProblem(
+                        id=f"gsm_synth/{level}/{index}",
+                        split=split,
+                        question=question,
+                        gold=Fraction(value),
+                        solution=solution,
+                    )
+                )
+
+    def problems(self, split: Split) -> Sequence[GsmProblem]:
+        return self._problems[split]
+
+    def start(self, problem: Problem) -> GsmEpisode:
+        assert isinstance(problem, GsmProblem)
+        return GsmEpisode(problem, self.config.feedback)
+
+    def oracle(self, problem: Problem) -> list[str]:
+        assert isinstance(problem, GsmProblem)
+        return [problem.solution]

@@ -1,0 +1,212 @@
+"""Reading and judging a worked solution that ends in `#### N`: shared by gsm8k and gsm_synth.
+
+Two extractions of the answer, both reported. *Strict* takes the number after the last `####`; *flexible* takes the last
+number of the text, wherever it stands. A model that has learned to reason but not the format shows in the difference.
+
+Text that a model wrote is read by a small recursive-descent parser over at most `REACH` characters per equation; it is
+never evaluated as code, and the time is linear in its length.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tasks.api import Component, FeedbackLevel, Verdict
+
+REACH = 80
+"""Characters that one side of an equation may have."""
+TAIL = 4000
+"""Characters at the end of a text in which the flexible extraction looks for a number."""
+TOLERANCE = Fraction(1, 100)
+"""Equations in prose are rounded to cents."""
+NUMBER = re.compile(r"-?\$?\d{1,15}(?:,\d{3}){0,5}(?:\.\d{1,12})?")
+STRICT = re.compile(r"####[ \t]*(-?\$?\d[\d,]{0,20}(?:\.\d{1,12})?)")
+GAP = re.compile(r"[\d)%.]\s+(?=[\d($])")
+"""Where one expression ends and, with no operator between, the next begins."""
+SIDE = frozenset("0123456789.,+-*/x×÷()$% \t")
+OPERATORS = {"+": "+", "-": "-", "*": "*", "x": "*", "×": "*", "/": "/", "÷": "/"}
+SOLUTION_COMPONENTS = (
+    Component(name="format", weight=0.1, low=0, high=1, about="the last line is #### and a number"),
+    Component(name="numeric", weight=0.1, low=0, high=1, about="the answer after #### is a whole number"),
+    Component(name="steps", weight=0.2, low=0, high=1, about="share of the written equations that are right"),
+    Component(name="correct", weight=1.0, low=0, high=1, about="the answer after #### is the right one"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Equation:
+    """`left = right` as found in a text."""
+
+    start: int
+    end: int
+    text: str
+    right: bool
+    """Whether the arithmetic holds."""
+
+
+def number(text: str) -> Fraction | None:
+    """A number as written in prose: `1,234`, `$5`, `-3.50`; None if it is not one."""
+    cleaned = text.replace(",", "").replace("$", "").strip().rstrip(".")
+    if not re.fullmatch(r"-?\d{1,30}(\.\d{1,12})?", cleaned):
+        return None
+    return Fraction(cleaned)
+
+
+def strict_answer(text: str) -> Fraction | None:
+    """The number after the last `####`."""
+    found = STRICT.match(text, text.rfind("####")) if "####" in text else None
+    return number(found.group(1)) if found else None
+
+
+def flexible_answer(text: str) -> Fraction | None:
+    """The last number in the last `TAIL` characters."""
+    last = None
+    for match in NUMBER.finditer(text, max(0, len(text) - TAIL)):
+        last = match
+    return number(last.group()) if last else None
+
+
+def equations(text: str, most: int = 200) -> list[Equation]:
+    """What stands around the first `most` equals signs, with an operator on the left and a number on the right."""
+    found: list[Equation] = []
+    at = text.find("=")
+    floor = 0
+    for _ in range(most):
+        if at == -1:
+            break
+        start = at
+        while start > max(floor, at - REACH) and text[start - 1] in SIDE:
+            start -= 1
+        right = NUMBER.match(text, _skip_blanks(text, at + 1))
+        left = text[start:at]
+        start += max((gap.end() for gap in GAP.finditer(left)), default=0)
+        left = text[start:at]
+        trimmed = left.lstrip(" \t)*/x×÷+,.%")
+        start += len(left) - len(trimmed)
+        if right and any(operator in trimmed[1:] for operator in OPERATORS):
+            value, stated = evaluate(trimmed), number(right.group())
+            if value is not None and stated is not None:
+                end = right.end()
+                holds = abs(value - stated) <= TOLERANCE
+                found.append(Equation(start, end, text[start:end], holds))
+        floor = at + 1
+        at = text.find("=", at + 1)
+    return found
+
+
+def _skip_blanks(text: str, at: int) -> int:
+    end = min(len(text), at + 8)
+    while at < end and text[at] in " \t":
+        at += 1
+    return at
+
+
+def evaluate(expression: str) -> Fraction | None:
+    """The value of `+ - * / ( ) %` over numbers, exactly; None where it is not such an expression."""
+    tokens = re.findall(r"\d[\d,]*(?:\.\d+)?|\.\d+|[-+*/x×÷()%]", expression.replace("$", ""))
+    if len("".join(tokens)) != len(re.sub(r"[\s$]", "", expression)):
+        return None
+    try:
+        value, rest = _sum(tokens, 0)
+    except (ValueError, IndexError, ZeroDivisionError):
+        return None
+    return value if rest == len(tokens) else None
+
+
+def _sum(tokens: list[str], at: int) -> tuple[Fraction, int]:
+    value, at = _product(tokens, at)
+    while at < len(tokens) and tokens[at] in "+-":
+        other, after = _product(tokens, at + 1)
+        value, at = (value + other if tokens[at] == "+" else value - other), after
+    return value, at
+
+
+def _product(tokens: list[str], at: int) -> tuple[Fraction, int]:
+    value, at = _factor(tokens, at)
+    while at < len(tokens) and OPERATORS.get(tokens[at]) in ("*", "/"):
+        other, after = _factor(tokens, at + 1)
+        value, at = (value * other if OPERATORS[tokens[at]] == "*" else value / other), after
+    return value, at
+
+
+def _factor(tokens: list[str], at: int) -> tuple[Fraction, int]:
+    if tokens[at] == "-":
+        value, at = _factor(tokens, at + 1)
+        return -value, at
+    if tokens[at] == "(":
+        value, at = _sum(tokens, at + 1)
+        if tokens[at] != ")":
+            raise ValueError("unbalanced parenthesis")
+        at += 1
+    else:
+        value, at = Fraction(tokens[at].replace(",", "")), at + 1
+    while at < len(tokens) and tokens[at] == "%":
+        value, at = value / 100, at + 1
+    return value, at
+
+
+def judge(action: str, gold: Fraction, level: FeedbackLevel) -> Verdict:
+    """The verdict on one worked solution."""
+    answer = strict_answer(action)
+    lines = action.rstrip().rsplit("\n", 1)
+    last = STRICT.fullmatch(lines[-1].strip())
+    well_formed = last is not None and action.count("####") == 1
+    found = equations(action)
+    right = sum(equation.right for equation in found)
+    solved = answer is not None and answer == gold
+    spans: dict[str, tuple[int, int]] = {}
+    mark = action.rfind("####")
+    if mark >= 0:
+        spans["format"] = (mark, len(action))
+        spans["numeric"] = (mark, len(action))
+    if found:
+        wrong = next((equation for equation in found if not equation.right), None)
+        spans["steps"] = (wrong.start, wrong.end) if wrong else (found[0].start, found[-1].end)
+    rewards: Mapping[str, float] = {
+        "format": float(well_formed),
+        "numeric": float(answer is not None and answer.denominator == 1),
+        "steps": right / len(found) if found else 0.0,
+        "correct": float(solved),
+    }
+    return Verdict(
+        rewards=rewards,
+        feedback=_feedback(found, answer, well_formed, solved, gold, level),
+        spans=spans,
+        solved=solved,
+        metrics={
+            "format": float(well_formed),
+            "strict": float(solved),
+            "flexible": float(flexible_answer(action) == gold),
+            "steps": rewards["steps"],
+        },
+    )
+
+
+def _feedback(
+    found: list[Equation],
+    answer: Fraction | None,
+    well_formed: bool,
+    solved: bool,
+    gold: Fraction,
+    level: FeedbackLevel,
+) -> str:
+    if level == FeedbackLevel.none:
+        return ""
+    if level == FeedbackLevel.outcome or solved:
+        return "solved" if solved else "not solved"
+    lines = []
+    wrong = next((equation for equation in found if not equation.right), None)
+    if wrong:
+        lines.append(f"{wrong.text.strip()} is wrong")
+    elif not found:
+        lines.append("no step is written as an equation")
+    if not well_formed:
+        lines.append("the last line must be #### and the answer")
+    if not lines and answer is not None:
+        lines.append("each equation is right, but they do not answer the question")
+    if level == FeedbackLevel.solution:
+        lines.append(f"the answer is {gold}")
+    return "\n".join(lines)

@@ -1,0 +1,252 @@
+"""Wordle: find a secret five-letter word within six guesses.
+
+An action is `<think>...</think><guess>crane</guess>`. After each guess the game shows marks, one per letter: `+` right
+place, `?` elsewhere in the word, `-` not in the word. A guess that cannot be read or is not in the list costs the turn.
+
+Why the rewards look as they do: an episode ends early only by winning, so format, valid and consistent count *faults*
+(0 is right, below 0 is wrong): turns that were not needed cost nothing, and there is nothing to earn by playing on.
+`progress` telescopes to at most 1 over a game. With the weights below every won game outscores every lost one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from tasks.api import Component, Episode, FeedbackLevel, Message, Problem, Split, Task, Verdict, split_of
+from tasks.clues import GREEN, LENGTH, Clues, code_of, marks, marks_table
+from tasks.words import WordList, load_words
+
+ACTION = re.compile(r"\s*<think>(?P<think>[^<]*)</think>\s*<guess>\s*(?P<guess>[a-zA-Z]{5})\s*</guess>\s*")
+GUESS = re.compile(r"<guess>([^<]{0,40})</guess>")
+SYMBOL = "-?+"
+WORDLE_COMPONENTS = (
+    Component(name="format", weight=0.05, low=-1, high=0, about="the action is one think block and one guess"),
+    Component(name="valid", weight=0.05, low=-1, high=0, about="the guess is a word of the list"),
+    Component(name="consistent", weight=0.08, low=-1, high=0, about="minus the share of the clues that are broken"),
+    Component(name="progress", weight=0.2, low=0, high=1, about="share of the uncertainty that the guess removes"),
+    Component(name="solved", weight=1.0, low=0, high=1, about="the guess is the secret"),
+)
+
+
+@dataclass(kw_only=True)
+class WordleConfig:
+    """conf/task/wordle.yaml and conf/task/wordle_turn.yaml."""
+
+    name: str = "wordle"
+    words: str = "core"
+    """`core`, `scowl`, `classic`, a file, or a folder with answers.txt and allowed.txt."""
+    max_turns: int = 6
+    """Guesses in a game, 1 to 12."""
+    feedback: FeedbackLevel = FeedbackLevel.diagnostic
+    """How much the referee's feedback tells."""
+    max_action_tokens: int = 160
+    """Tokens that one action may use."""
+    val: float = 0.15
+    """Share of the secrets kept for the learning curve."""
+    test: float = 0.25
+    """Share of the secrets kept for the one test evaluation."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WordleProblem(Problem):
+    """A secret, and the guesses already made when the player takes over."""
+
+    secret: str
+    history: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Game:
+    """The state of one game: what was guessed, what is known, how many secrets are still possible."""
+
+    words: WordList
+    secret: str
+    clues: Clues = field(default_factory=Clues)
+    possible: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.possible = self.words.secrets
+
+    def play(self, guess: str) -> tuple[int, ...]:
+        """Mark a valid guess and learn from it."""
+        result = marks(guess, self.secret)
+        self.clues.learn(guess, result)
+        codes = marks_table([guess], list(self.possible))[0]
+        wanted = code_of(result)
+        self.possible = tuple(word for word, code in zip(self.possible, codes.tolist(), strict=True) if code == wanted)
+        return result
+
+
+class WordleEpisode(Episode):
+    """One game from the player's side."""
+
+    def __init__(self, task: Wordle, problem: WordleProblem, turns: int) -> None:
+        self._task = task
+        self._problem = problem
+        self._left = task.config.max_turns - len(problem.history)
+        self._turns = turns
+        self._solved = False
+        self._game = Game(task.words, problem.secret)
+        rows = [row(guess, self._game.play(guess)) for guess in problem.history]
+        self._messages: list[Message] = [{"role": "user", "content": self._say("\n".join(rows))}]
+
+    @property
+    def messages(self) -> list[Message]:
+        return list(self._messages)
+
+    @property
+    def done(self) -> bool:
+        return self._solved or self._turns == 0
+
+    @property
+    def clues(self) -> Clues:
+        """What the marks so far say."""
+        return self._game.clues
+
+    def knowledge(self) -> Hashable:
+        return (self._left, self._game.clues.key())
+
+    def step(self, action: str) -> Verdict:
+        if self.done:
+            raise RuntimeError("the game is over: start a new episode")
+        task, game = self._task, self._game
+        reading = read_action(action)
+        total, broken = game.clues.judge(reading.guess) if reading.guess else (1, ["no guess was given"])
+        valid = reading.guess in task.guesses
+        before = math.log(len(game.possible))
+        self._turns -= 1
+        self._left -= 1
+        if valid:
+            result = game.play(reading.guess)
+            self._solved = all(mark == GREEN for mark in result)
+            seen = row(reading.guess, result)
+        else:
+            seen = "That word is not in the list." if reading.guess else "No guess was found."
+        progress = (before - math.log(len(game.possible))) / max(math.log(len(task.words.secrets)), 1e-9)
+        share = 1 - len(broken) / max(total, 1)
+        verdict = Verdict(
+            rewards={
+                "format": 0.0 if reading.well_formed else -1.0,
+                "valid": 0.0 if valid else -1.0,
+                "consistent": share - 1.0,
+                "progress": progress,
+                "solved": float(self._solved),
+            },
+            feedback=self._feedback(reading.guess, valid, broken),
+            spans=reading.spans,
+            solved=self._solved,
+            metrics={"format": float(reading.well_formed), "valid": float(valid), "consistent": share},
+        )
+        self._messages.append({"role": "assistant", "content": action})
+        if not self.done:
+            self._messages.append({"role": "user", "content": self._say(seen)})
+        return verdict
+
+    def _say(self, seen: str) -> str:
+        left = f"{self._left} guesses left." if self._left > 1 else "1 guess left."
+        return f"{seen}\n{left}" if seen else left
+
+    def _feedback(self, guess: str, valid: bool, broken: list[str]) -> str:
+        level = self._task.config.feedback
+        if level == FeedbackLevel.none:
+            return ""
+        if self._solved:
+            return "solved"
+        if level == FeedbackLevel.outcome:
+            return "not solved"
+        lines = list(broken)
+        if guess and not valid:
+            lines.insert(0, f"'{guess}' is not a word")
+        if not lines:
+            lines = [f"'{guess}' is not the secret word"]
+        if level == FeedbackLevel.solution:
+            lines.append(f"the secret word is '{self._problem.secret}'")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read out of an action: the guess ('' if none) and the spans of its parts."""
+
+    guess: str
+    well_formed: bool
+    spans: dict[str, tuple[int, int]]
+
+
+def read_action(action: str) -> Reading:
+    """Read an action. Time is linear in its length; the text is only ever compared, never run."""
+    match = ACTION.fullmatch(action)
+    found = [match] if match else list(GUESS.finditer(action))
+    group = "guess" if match else 1
+    if len(found) != 1:
+        return Reading("", False, {})
+    text = found[0].group(group)
+    word = text.strip().lower()
+    start = found[0].start(group) + len(text) - len(text.lstrip())
+    if len(word) != LENGTH or not (word.isascii() and word.isalpha()):
+        return Reading("", False, {})
+    span = (start, start + LENGTH)
+    return Reading(word, match is not None, dict.fromkeys(("valid", "consistent", "progress", "solved"), span))
+
+
+def row(guess: str, result: Sequence[int]) -> str:
+    """A marked guess as the player sees it: `c- r? a+ n- e-`."""
+    return " ".join(letter + SYMBOL[mark] for letter, mark in zip(guess, result, strict=True))
+
+
+def write_action(thought: str, guess: str) -> str:
+    """The action in its right form."""
+    return f"<think>{thought}</think><guess>{guess}</guess>"
+
+
+class Wordle(Task):
+    """The whole game, up to six turns."""
+
+    Config = WordleConfig
+    name: ClassVar[str] = "wordle"
+    version: ClassVar[str] = "1"
+    components = WORDLE_COMPONENTS
+    instructions = (
+        "Play Wordle: find the secret word of five letters. "
+        "Marks after a guess: + right place, ? elsewhere in the word, - not in the word. "
+        "Answer with <think>what is known</think><guess>one word</guess>."
+    )
+
+    def __init__(self, config: WordleConfig) -> None:
+        self.config = config
+        self.words = load_words(config.words)
+        self.guesses = frozenset(self.words.guesses)
+        self.max_turns = config.max_turns
+        self.max_action_tokens = config.max_action_tokens
+        self._problems: dict[Split, list[WordleProblem]] = {"train": [], "val": [], "test": []}
+        for secret in self.words.secrets:
+            split = split_of(secret, val=config.val, test=config.test)
+            self._problems[split].append(self._problem(secret, split))
+
+    def _problem(self, secret: str, split: Split) -> WordleProblem:
+        return WordleProblem(id=f"{self.name}/{secret}", split=split, secret=secret)
+
+    def problems(self, split: Split) -> Sequence[WordleProblem]:
+        return self._problems[split]
+
+    def start(self, problem: Problem) -> WordleEpisode:
+        assert isinstance(problem, WordleProblem)
+        return WordleEpisode(self, problem, self.max_turns)
+
+    def oracle(self, problem: Problem) -> list[str]:
+        assert isinstance(problem, WordleProblem)
+        return [write_action("", problem.secret)]
+
+    def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
+        """Adds `guesses`: turns used by a won game; one more than allowed for a lost one."""
+        solved = any(verdict.solved for verdict in verdicts)
+        return super().metrics(verdicts) | {"guesses": float(len(verdicts) if solved else self.max_turns + 1)}
+
+    def fingerprint(self) -> str:
+        guesses = hashlib.sha256(" ".join(self.words.guesses).encode()).hexdigest()
+        return hashlib.sha256(f"{super().fingerprint()} {guesses} {self.config.feedback}".encode()).hexdigest()[:16]
