@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, TypedDict
 
+from tasks.errors import require
+
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -161,3 +163,14 @@ def split_of(key: str, *, val: float, test: float) -> Split:
     """
     point = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
     return "test" if point < test else "val" if point < test + val else "train"
+
+
+def check_sizes(max_action_tokens: int, val: float, test: float) -> None:
+    """Refuse sizes that every task's configuration shares.
+
+    Raises:
+        BadInput: no tokens for an action, or shares that leave no train problems.
+    """
+    require(max_action_tokens >= 1, f"task.max_action_tokens={max_action_tokens} must be at least 1")
+    shares = val >= 0 and test >= 0 and val + test < 1
+    require(shares, f"task.val={val:g} and task.test={test:g} must be shares that leave some for train")

@@ -105,7 +105,7 @@ class Clues:
         needed = {letter: n for letter, n in self.least.items() if n > _count(self.fixed, letter)}
         for letter, n in sorted(needed.items()):
             if guess.count(letter) < n:
-                broken.append(f"'{letter}' must be in the word" + (f" {n} times" if n > 1 else ""))
+                broken.append(f"'{letter}' must be in the word" + (f" {TIMES[n]}" if n > 1 else ""))
         for letter, position in sorted(self.barred):
             if guess[position] == letter:
                 broken.append(f"'{letter}' must not be at position {position + 1}")

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import ClassVar
 
-from tasks.api import Episode, FeedbackLevel, Message, Problem, Split, Task, Verdict, split_of
-from tasks.errors import BadInput
+from tasks.api import Episode, FeedbackLevel, Message, Problem, Split, Task, Verdict, check_sizes, split_of
+from tasks.errors import require
 from tasks.solutions import SOLUTION_COMPONENTS, judge
 
 NAMES = ("Ada", "Ben", "Cleo", "Dev", "Eva", "Finn", "Gus", "Hana", "Ivo", "June", "Kofi", "Lena")
@@ -27,7 +27,7 @@ EVENTS = {
     "/": ("{name} makes {b} equal parts and keeps one.",),
 }
 QUESTION = "How many {item} does {name} have now?"
-LARGEST = 99
+LARGEST = 60
 
 
 @dataclass(kw_only=True)
@@ -47,6 +47,12 @@ class GsmSynthConfig:
     """Share of the problems kept for the learning curve."""
     test: float = 0.15
     """Share of the problems kept for the one test evaluation."""
+
+    def __post_init__(self) -> None:
+        levels = f"task.levels={list(self.levels)} must be some of 1, 2, 3, 4"
+        require(bool(self.levels) and set(self.levels) <= {1, 2, 3, 4}, levels)
+        require(self.problems_per_level >= 20, f"task.problems_per_level={self.problems_per_level} must be 20 or more")
+        check_sizes(self.max_action_tokens, self.val, self.test)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +94,7 @@ class GsmEpisode(Episode):
 def draw_problem(level: int, rng: random.Random) -> tuple[str, int, str]:
     """A question, its answer and its worked solution; all numbers are whole and in 0..LARGEST."""
     name, item = rng.choice(NAMES), rng.choice(ITEMS)
-    value = rng.randint(2, 60)
+    value = rng.randint(2, 30)
     sentences = [START.format(name=name, a=value, item=item)]
     steps = []
     for _ in range(level):
@@ -102,14 +108,14 @@ def draw_problem(level: int, rng: random.Random) -> tuple[str, int, str]:
 
 
 def _draw_operation(value: int, rng: random.Random) -> tuple[str, int]:
-    factors = [k for k in (2, 3, 4, 5) if value and value * k <= LARGEST]
-    divisors = [k for k in (2, 3, 4, 5) if value and value % k == 0]
+    factors = [k for k in (2, 3) if value and value * k <= LARGEST]
+    divisors = [k for k in (2, 3) if value and value % k == 0]
     kinds = ["+"] * (value < LARGEST) + ["-"] * (value > 1) + ["*"] * bool(factors) + ["/"] * bool(divisors)
     kind = rng.choice(kinds)
     if kind == "+":
-        return kind, rng.randint(1, min(40, LARGEST - value))
+        return kind, rng.randint(1, min(9, LARGEST - value))
     if kind == "-":
-        return kind, rng.randint(1, min(40, value - 1))
+        return kind, rng.randint(1, min(9, value - 1))
     return kind, rng.choice(factors if kind == "*" else divisors)
 
 
@@ -124,8 +130,6 @@ class GsmSynth(Task):
     max_turns = 1
 
     def __init__(self, config: GsmSynthConfig) -> None:
-        if not config.levels or not set(config.levels) <= {1, 2, 3, 4}:
-            raise BadInput(f"task.levels: {config.levels} must be some of 1, 2, 3, 4")
         self.config = config
         self.max_action_tokens = config.max_action_tokens
         self._problems: dict[Split, list[GsmProblem]] = {"train": [], "val": [], "test": []}

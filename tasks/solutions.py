@@ -23,8 +23,14 @@ TAIL = 4000
 TOLERANCE = Fraction(1, 100)
 """Equations in prose are rounded to cents."""
 NUMBER = re.compile(r"-?\$?\d{1,15}(?:,\d{3}){0,5}(?:\.\d{1,12})?")
-STRICT = re.compile(r"####[ \t]*(-?\$?\d[\d,]{0,20}(?:\.\d{1,12})?)")
-GAP = re.compile(r"[\d)%.]\s+(?=[\d($])")
+STATED = re.compile(
+    r"(?>(?:\d{1,6} )?\d{1,6}/\d{1,6}|-?\$?(?:\d{1,15}(?:,\d{3}){0,5}(?:\.\d{1,12})?|\.\d{1,12})%?)"
+    r"(?!\d|[ \t]{0,4}[-+*/x×÷(][ \t]{0,4}[\d(.$])"
+)
+"""A right side: a fraction, a mixed number, a number, a percentage; not one that goes on as an expression."""
+STRICT = re.compile(r"####[ \t]*+(-?\$?\d[\d,]{0,20}(?:\.\d{1,12})?)")
+"""The blanks are possessive (`*+`): ten million of them are read once, not given back one by one."""
+GAP = re.compile(r"[\d)%.]\s+(?=[\d($.])")
 """Where one expression ends and, with no operator between, the next begins."""
 SIDE = frozenset("0123456789.,+-*/x×÷()$% \t")
 OPERATORS = {"+": "+", "-": "-", "*": "*", "x": "*", "×": "*", "/": "/", "÷": "/"}
@@ -80,21 +86,34 @@ def equations(text: str, most: int = 200) -> list[Equation]:
         start = at
         while start > max(floor, at - REACH) and text[start - 1] in SIDE:
             start -= 1
-        right = NUMBER.match(text, _skip_blanks(text, at + 1))
-        left = text[start:at]
-        start += max((gap.end() for gap in GAP.finditer(left)), default=0)
-        left = text[start:at]
-        trimmed = left.lstrip(" \t)*/x×÷+,.%")
-        start += len(left) - len(trimmed)
-        if right and any(operator in trimmed[1:] for operator in OPERATORS):
-            value, stated = evaluate(trimmed), number(right.group())
-            if value is not None and stated is not None:
-                end = right.end()
-                holds = abs(value - stated) <= TOLERANCE
-                found.append(Equation(start, end, text[start:end], holds))
+        start = _left_start(text, start, at)
+        left, stated = evaluate(text[start:at]), STATED.match(text, _skip_blanks(text, at + 1))
+        if left is not None and stated and any(operator in text[start + 1 : at] for operator in OPERATORS):
+            right = any(abs(left - value) <= TOLERANCE for value in _meanings(stated.group()))
+            found.append(Equation(start, stated.end(), text[start : stated.end()], right))
         floor = at + 1
         at = text.find("=", at + 1)
     return found
+
+
+def _left_start(text: str, start: int, end: int) -> int:
+    """Where the left side begins in a run of characters that could belong to one: behind what ends earlier text."""
+    start += max((gap.end() for gap in GAP.finditer(text[start:end])), default=0)
+    while start < end and (text[start] in " \t,)%" or text[start : start + 2] == ". "):
+        start += 1
+    if text[start : start + 1] == "x" and start > 0 and text[start - 1].isalpha():  # the end of a word
+        return _left_start(text, start + 1, end)
+    return start
+
+
+def _meanings(stated: str) -> list[Fraction]:
+    """What a right side may mean: `2 1/6` is a mixed number, and `60%` is 60 or 0.6."""
+    whole, _, part = stated.rpartition(" ")
+    value = evaluate(part)
+    if value is None:
+        return []
+    value += number(whole) or 0 if whole else 0
+    return [value, value * 100] if stated.endswith("%") else [value]
 
 
 def _skip_blanks(text: str, at: int) -> int:

@@ -17,8 +17,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from tasks.api import Component, Episode, FeedbackLevel, Message, Problem, Split, Task, Verdict, split_of
+from tasks.api import Component, Episode, FeedbackLevel, Message, Problem, Split, Task, Verdict, check_sizes, split_of
 from tasks.clues import GREEN, LENGTH, Clues, code_of, marks, marks_table
+from tasks.errors import require
 from tasks.words import WordList, load_words
 
 ACTION = re.compile(r"\s*<think>(?P<think>[^<]*)</think>\s*<guess>\s*(?P<guess>[a-zA-Z]{5})\s*</guess>\s*")
@@ -41,7 +42,7 @@ class WordleConfig:
     words: str = "core"
     """`core`, `scowl`, `classic`, a file, or a folder with answers.txt and allowed.txt."""
     max_turns: int = 6
-    """Guesses in a game, 1 to 12."""
+    """Guesses in a game, 1 to 6: with more, a lost game could outscore a won one."""
     feedback: FeedbackLevel = FeedbackLevel.diagnostic
     """How much the referee's feedback tells."""
     max_action_tokens: int = 160
@@ -50,6 +51,10 @@ class WordleConfig:
     """Share of the secrets kept for the learning curve."""
     test: float = 0.25
     """Share of the secrets kept for the one test evaluation."""
+
+    def __post_init__(self) -> None:
+        require(1 <= self.max_turns <= 6, f"task.max_turns={self.max_turns} must be from 1 to 6")
+        check_sizes(self.max_action_tokens, self.val, self.test)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

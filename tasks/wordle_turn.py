@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
 from typing import ClassVar
 
-from tasks.api import Problem, Split
-from tasks.wordle import Game, Wordle, WordleEpisode, WordleProblem
+from tasks.api import Problem, Split, Task, Verdict
+from tasks.wordle import Game, Wordle, WordleConfig, WordleEpisode, WordleProblem
 
 
 class WordleTurn(Wordle):
@@ -20,6 +21,10 @@ class WordleTurn(Wordle):
     name: ClassVar[str] = "wordle_turn"
     version: ClassVar[str] = "1"
 
+    def __init__(self, config: WordleConfig) -> None:
+        super().__init__(config)
+        self.max_turns = 1
+
     def _problem(self, secret: str, split: Split) -> WordleProblem:
         seed = int.from_bytes(hashlib.sha256(f"wordle_turn {secret}".encode()).digest()[:8], "big")
         history = telling_history(Game(self.words, secret), random.Random(seed), self.config.max_turns - 1)
@@ -27,7 +32,11 @@ class WordleTurn(Wordle):
 
     def start(self, problem: Problem) -> WordleEpisode:
         assert isinstance(problem, WordleProblem)
-        return WordleEpisode(self, problem, 1)
+        return WordleEpisode(self, problem, turns=1)
+
+    def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
+        """As of any task: how many guesses a game takes is no question here."""
+        return Task.metrics(self, verdicts)
 
 
 def telling_history(game: Game, rng: random.Random, longest: int) -> tuple[str, ...]:

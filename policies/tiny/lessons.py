@@ -24,10 +24,30 @@ from tasks.gsm_synth import LARGEST, GsmSynth, draw_problem
 from tasks.wordle import Game, Wordle, row, write_action
 from tasks.wordle_turn import telling_history
 
-SLIP = 0.65
-"""How often a kind of clue is ignored when no rule names it."""
 HELD = 0.02
-"""How often it is ignored although a rule names it."""
+"""How often a kind of clue is ignored, or a step left out, although a rule names it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Habits:
+    """How often which lesson is drawn, and how the demonstrators err where no rule in the system prompt says not to."""
+
+    game: int
+    turn: int
+    word_revision: int
+    solution: int
+    sum_revision: int
+    """Relative frequencies of the five kinds of lessons."""
+    slip: float
+    """A kind of clue is ignored, per guess."""
+    misspell: float
+    """One letter of a guess is replaced."""
+    terse: float
+    """The steps of a calculation are left out."""
+    miscopy: float
+    """A number is misread, per step."""
+    misreckon: float
+    """A result is wrong, per step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +79,13 @@ def notes(clues: Clues) -> str:
 class WordleTeacher:
     """Plays Wordle with slips."""
 
-    def __init__(self, task: Wordle, rng: random.Random) -> None:
-        self.task, self.rng = task, rng
+    def __init__(self, task: Wordle, rng: random.Random, habits: Habits) -> None:
+        self.task, self.rng, self.habits = task, rng, habits
         self.secrets = [problem.secret for problem in task.problems("train")]
         self.guesses = task.words.guesses
 
     def _slips(self, rules: tuple[str, ...]) -> list[bool]:
-        return [self.rng.random() < (HELD if rule in rules else SLIP) for rule in WORDLE_RULES]
+        return [self.rng.random() < (HELD if rule in rules else self.habits.slip) for rule in WORDLE_RULES]
 
     def _pick(self, clues: Clues, slips: list[bool]) -> str:
         """A random word of the list that respects the kinds of clues that are not slipped."""
@@ -82,7 +102,7 @@ class WordleTeacher:
         """One action with the usual slips in thought, guess and form."""
         rng, slips = self.rng, self._slips(rules)
         guess = self._pick(clues, slips)
-        if rng.random() < (0.01 if slips[3] is False and WORDLE_RULES[3] in rules else 0.08):
+        if rng.random() < (0.01 if slips[3] is False and WORDLE_RULES[3] in rules else self.habits.misspell):
             position = rng.randrange(LENGTH)
             guess = guess[:position] + rng.choice("abcdefghijklmnopqrstuvwxyz") + guess[position + 1 :]
         return misform(write_action(notes(clues), guess), rng)
@@ -168,7 +188,7 @@ class WordleTeacher:
                 {"role": "user", "content": "\n".join(lines)},
                 {"role": "assistant", "content": write_action(notes(merge(clues, named)), second)},
             ],
-            (False, True),
+            (False,) * sum(message["role"] == "assistant" for message in chat) + (False, True),
         )
 
 
@@ -232,9 +252,9 @@ def misform(action: str, rng: random.Random) -> str:
 class GsmTeacher:
     """Solves gsm_synth with slips."""
 
-    def __init__(self, task: GsmSynth, rng: random.Random) -> None:
-        self.task, self.rng = task, rng
-        held = {p.question for split in ("val", "test") for p in task.problems(split)}  # type: ignore[arg-type]
+    def __init__(self, task: GsmSynth, rng: random.Random, habits: Habits) -> None:
+        self.task, self.rng, self.habits = task, rng, habits
+        held = {p.question for split in ("val", "test") for p in task.problems(split)}
         self.held_out = frozenset(held)
 
     def problem(self) -> tuple[str, list[str]]:
@@ -247,8 +267,8 @@ class GsmTeacher:
     def _solve(self, steps: list[str], rules: tuple[str, ...]) -> tuple[list[str], int | None]:
         """Steps with slips of arithmetic, carried on from the slip; the place of the first slip, if any."""
         rng = self.rng
-        copy = 0.01 if GSM_RULES[1] in rules else 0.08
-        reckon = 0.01 if GSM_RULES[2] in rules else 0.10
+        copy = 0.01 if GSM_RULES[1] in rules else self.habits.miscopy
+        reckon = 0.01 if GSM_RULES[2] in rules else self.habits.misreckon
         value, out, slip = None, [], None
         for index, step in enumerate(steps):
             left, _ = step.split("=")
@@ -277,7 +297,7 @@ class GsmTeacher:
         rng = self.rng
         written, _ = self._solve(steps, rules)
         result = written[-1].split("=")[1]
-        terse = rng.random() < (0.02 if GSM_RULES[0] in rules else 0.35)
+        terse = rng.random() < (HELD if GSM_RULES[0] in rules else self.habits.terse)
         if terse:
             written = []
         lines = [*written, f"#### {result}"]
@@ -333,11 +353,11 @@ def instruct(instructions: str, rules: tuple[str, ...]) -> list[Message]:
 class Curriculum:
     """An endless, seeded stream of lessons."""
 
-    def __init__(self, wordle: Wordle, gsm: GsmSynth, seed: int) -> None:
+    def __init__(self, wordle: Wordle, gsm: GsmSynth, habits: Habits, seed: int) -> None:
         self.rng = random.Random(seed)
-        words, sums = WordleTeacher(wordle, self.rng), GsmTeacher(gsm, self.rng)
+        words, sums = WordleTeacher(wordle, self.rng, habits), GsmTeacher(gsm, self.rng, habits)
         self.kinds = (words.game, words.turn, words.revision, sums.solution, sums.revision)
-        self.weights = (40, 12, 18, 24, 6)
+        self.weights = (habits.game, habits.turn, habits.word_revision, habits.solution, habits.sum_revision)
 
     def draw(self) -> Lesson:
         """The next lesson."""

@@ -11,12 +11,13 @@ import hashlib
 import json
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from policies.tiny.lessons import Curriculum, Lesson
+from policies.tiny.lessons import Curriculum, Habits, Lesson
 from policies.tiny.tokenizer import build_tokenizer
 from tasks.gsm_synth import GsmSynth, GsmSynthConfig
 from tasks.wordle import Wordle, WordleConfig
@@ -74,49 +75,101 @@ def batches(
     return out
 
 
-def train(steps: int, lessons: int, rate: float, seed: int, out: Path, log_every: int = 50) -> None:
-    """Train and save.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """A stretch of training with a fresh optimiser and fresh lessons."""
+
+    steps: int
+    horizon: int
+    """Steps in which the learning rate falls to a tenth along a cosine; `steps` may end it earlier."""
+    peak: float
+    """Highest learning rate, reached after 100 steps."""
+    habits: Habits
+
+
+STAGES = (
+    Stage(
+        steps=900,
+        horizon=1800,
+        peak=2e-3,
+        habits=Habits(
+            game=42,
+            turn=12,
+            word_revision=14,
+            solution=26,
+            sum_revision=6,
+            slip=0.45,
+            misspell=0.08,
+            terse=0.35,
+            miscopy=0.08,
+            misreckon=0.10,
+        ),
+    ),
+    Stage(
+        steps=1900,
+        horizon=1900,
+        peak=1.5e-3,
+        habits=Habits(
+            game=46,
+            turn=24,
+            word_revision=4,
+            solution=24,
+            sum_revision=2,
+            slip=0.30,
+            misspell=0.04,
+            terse=0.25,
+            miscopy=0.05,
+            misreckon=0.06,
+        ),
+    ),
+)
+LESSONS, PARTS = 64, 4
+"""Lessons per step, and micro-batches that they are sorted into by length."""
+
+
+def train_stage(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, stage: Stage, seed: int) -> int:
+    """Train one stage in place; returns the number of tokens imitated."""
+    curriculum = Curriculum(Wordle(WordleConfig()), GsmSynth(GsmSynthConfig()), stage.habits, seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=stage.peak, betas=(0.9, 0.95), weight_decay=0.01)
+    started, imitated, recent = time.perf_counter(), 0, 0.0
+    for step in range(stage.steps):
+        warm = min(1.0, (step + 1) / 100)
+        cosine = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / stage.horizon))
+        for group in optimizer.param_groups:
+            group["lr"] = stage.peak * warm * cosine
+        step_batches = batches(curriculum, tokenizer, LESSONS, PARTS)
+        count = sum(int((labels[:, 1:] != -100).sum()) for _, labels in step_batches)
+        for ids, labels in step_batches:
+            wanted = labels[:, 1:] != -100
+            hidden = model.model(input_ids=ids[:, :-1]).last_hidden_state[wanted]
+            loss = torch.nn.functional.cross_entropy(model.lm_head(hidden), labels[:, 1:][wanted], reduction="sum")
+            (loss / count).backward()  # type: ignore[no-untyped-call]
+            recent += float(loss.detach()) / count / 50
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        imitated += count
+        if (step + 1) % 50 == 0:
+            print(f"step {step + 1}/{stage.steps} loss {recent:.4f} {time.perf_counter() - started:.0f} s", flush=True)
+            recent = 0.0
+    return imitated
+
+
+def train(seed: int, out: Path) -> None:
+    """Train all stages and save; after each stage what there is by then.
 
     Args:
-        steps: optimiser steps.
-        lessons: lessons per step.
-        rate: peak learning rate; warms up over 100 steps and falls to a tenth along a cosine.
         seed: of the lessons and of the first weights.
         out: folder for model.safetensors, config, tokenizer and training.json.
-        log_every: steps between two printed lines.
     """
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
     tokenizer = build_tokenizer()
     model = build_model(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
-    curriculum = Curriculum(Wordle(WordleConfig()), GsmSynth(GsmSynthConfig()), seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.01)
-    started, spoken, losses = time.perf_counter(), 0, []
-    for step in range(steps):
-        warm = min(1.0, (step + 1) / 100)
-        cosine = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / steps))
-        for group in optimizer.param_groups:
-            group["lr"] = rate * warm * cosine
-        step_batches = batches(curriculum, tokenizer, lessons, 4)
-        count = sum(int((labels[:, 1:] != -100).sum()) for _, labels in step_batches)
-        total = 0.0
-        for ids, labels in step_batches:
-            wanted = labels[:, 1:] != -100
-            hidden = model.model(input_ids=ids[:, :-1]).last_hidden_state[wanted]
-            loss = torch.nn.functional.cross_entropy(model.lm_head(hidden), labels[:, 1:][wanted], reduction="sum")
-            (loss / count).backward()
-            total += float(loss.detach())
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        spoken += count
-        losses.append(total / count)
-        if (step + 1) % log_every == 0:
-            mean = sum(losses[-log_every:]) / log_every
-            print(f"step {step + 1}/{steps} loss {mean:.4f} {time.perf_counter() - started:.0f} s", flush=True)
-        if (step + 1) % 500 == 0:
-            save(model, tokenizer, out, steps=step + 1, lessons=lessons, rate=rate, seed=seed, tokens=spoken)
-    save(model, tokenizer, out, steps=steps, lessons=lessons, rate=rate, seed=seed, tokens=spoken)
+    imitated = 0
+    for number, stage in enumerate(STAGES):
+        imitated += train_stage(model, tokenizer, stage, seed + number)
+        save(model, tokenizer, out, stage=number, seed=seed, steps=stage.steps, tokens=imitated)
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, **facts: float) -> None:
@@ -138,12 +191,9 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path,
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--lessons", type=int, default=96, help="lessons per step")
-    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=HERE)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    train(arguments.steps, arguments.lessons, arguments.rate, arguments.seed, arguments.out)
+    train(arguments.seed, arguments.out)

@@ -1,0 +1,74 @@
+"""What an algorithm is, and what it is handed: a policy, a task, and a session.
+
+The session is the only way to problems, budget, ledger and evaluation, so every algorithm is measured alike.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from tasks.api import Problem, Task
+
+if TYPE_CHECKING:
+    from policies.api import Rollout, Sampling
+    from policies.language_model import LanguageModel
+
+Phase = Literal["rollout", "score", "update", "reflect", "evaluate"]
+
+
+class Session(Protocol):
+    """What the benchmark lends to an algorithm for one run."""
+
+    rng: random.Random
+    """Seeded source for the algorithm's own choices."""
+    seed: int
+    """The run's seed."""
+    scratch: Path
+    """A folder for files that nobody needs after the run."""
+
+    def open(self) -> bool:
+        """Whether there is budget left."""
+        ...
+
+    def problems(self) -> Iterator[Problem]:
+        """Train problems without end: shuffled passes, the same order for every algorithm of a seed."""
+        ...
+
+    def play(self, problems: Sequence[Problem], group_size: int, sampling: Sampling) -> list[Rollout]:
+        """Play train problems with the policy; time, tokens and FLOPs are booked, and the draws are seeded.
+
+        Returns:
+            `group_size` rollouts per problem, in the order of `problems`, groups side by side.
+        """
+        ...
+
+    def phase(self, name: Phase) -> AbstractContextManager[None]:
+        """Book the time inside to a phase. Phases nest; inner time is taken from the outer one."""
+        ...
+
+    def charge(self, phase: Phase, **amounts: float) -> None:
+        """Book what `play` does not: trained_tokens, reflected_tokens, flops."""
+        ...
+
+    def step(self, metrics: Mapping[str, float]) -> None:
+        """Close one update: write the ledger's row and evaluate where a checkpoint of the budget was passed."""
+        ...
+
+
+class Algorithm(ABC):
+    """A way to improve a policy on a task."""
+
+    Config: ClassVar[type[Any]]
+    """The dataclass that `conf/algo/NAME.yaml` is checked against."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def improve(self, policy: LanguageModel, task: Task, session: Session) -> None:
+        """Improve the policy in place while `session.open()`, calling `session.step` after each update."""

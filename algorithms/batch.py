@@ -1,0 +1,72 @@
+"""One batch of rollouts as tensors: what `credit` turns into advantages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from policies.api import Rollout
+from tasks.api import Component
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutBatch:
+    """Rollouts of one update; groups lie side by side.
+
+    Shapes: B rollouts, K components, T turns of the longest rollout, N tokens of the longest completion.
+    """
+
+    rollouts: Sequence[Rollout]
+    group_size: int
+    rewards: torch.Tensor
+    """float32 [B, K]: the reward vector of the whole episode, summed over its turns."""
+    turn_rewards: torch.Tensor
+    """float32 [B, T, K]: the reward vector of each turn; NaN where the rollout did not get so far."""
+    weights: torch.Tensor
+    """float32 [K]: component weights."""
+    action_mask: torch.Tensor
+    """bool [B, N]: tokens that the policy wrote."""
+    turn_of_token: torch.Tensor
+    """int64 [B, N]: the turn in which a token was written; -1 where the policy did not write it."""
+
+
+def build_batch(
+    rollouts: Sequence[Rollout],
+    group_size: int,
+    components: Sequence[Component],
+    device: torch.device,
+    rewards: torch.Tensor | None = None,
+) -> RolloutBatch:
+    """Lay rollouts out as tensors.
+
+    Args:
+        rollouts: B of them, groups side by side.
+        group_size: rollouts per group; divides B.
+        components: the task's, in its order.
+        device: where the tensors live.
+        rewards: float32 [B, K] if somebody has summed them already.
+
+    Raises:
+        ValueError: B is not a multiple of group_size.
+    """
+    if len(rollouts) % group_size:
+        raise ValueError(f"{len(rollouts)} rollouts are no whole number of groups of {group_size}")
+    turns = max(len(rollout.turns) for rollout in rollouts)
+    tokens = max(len(rollout.completion_ids) for rollout in rollouts)
+    turn_rewards = torch.full((len(rollouts), turns, len(components)), torch.nan)
+    turn_of_token = torch.full((len(rollouts), tokens), -1, dtype=torch.long)
+    for b, rollout in enumerate(rollouts):
+        for t, turn in enumerate(rollout.turns):
+            turn_rewards[b, t] = torch.tensor([turn.verdict.rewards[component.name] for component in components])
+            turn_of_token[b, turn.start : turn.end] = t
+    return RolloutBatch(
+        rollouts=rollouts,
+        group_size=group_size,
+        rewards=turn_rewards.nansum(1).to(device) if rewards is None else rewards,
+        turn_rewards=turn_rewards.to(device),
+        weights=torch.tensor([component.weight for component in components], device=device),
+        action_mask=(turn_of_token >= 0).to(device),
+        turn_of_token=turn_of_token.to(device),
+    )

@@ -1,0 +1,75 @@
+"""What all policy-gradient algorithms share: their settings, and the one hook in which they differ, `credit`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from algorithms.api import Algorithm, Session
+from tasks.api import Task
+from tasks.errors import require
+
+if TYPE_CHECKING:
+    import torch
+
+    from algorithms.batch import RolloutBatch
+    from policies.language_model import LanguageModel
+
+
+@dataclass(kw_only=True)
+class PolicyGradientConfig:
+    """What every policy-gradient algorithm can be told."""
+
+    name: str
+    learning_rate: float = 1e-6
+    """AdamW's, constant after the warm-up."""
+    warmup_updates: int = 0
+    """Updates over which the learning rate rises from 0."""
+    problems_per_update: int = 8
+    """Groups per update."""
+    group_size: int = 8
+    """Rollouts per problem and update."""
+    micro_batch_size: int = 16
+    """At most so many rollouts per backward pass; a matter of memory only."""
+    temperature: float = 1.0
+    """Of the rollouts."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    weight_decay: float = 0.0
+    """AdamW's."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+
+    def __post_init__(self) -> None:
+        for name in ("problems_per_update", "micro_batch_size"):
+            require(getattr(self, name) >= 1, f"algo.{name}={getattr(self, name)} must be at least 1")
+        size = self.group_size
+        require(size >= 2, f"algo.group_size={size} must be at least 2: a group is its own baseline")
+        for name in ("learning_rate", "temperature", "max_grad_norm"):
+            require(getattr(self, name) > 0, f"algo.{name}={getattr(self, name):g} must be above 0")
+
+    def micro_batch(self) -> int:
+        """The largest number of rollouts, at most `micro_batch_size`, that divides an update's."""
+        size = self.problems_per_update * self.group_size
+        return next(n for n in range(min(self.micro_batch_size, size), 0, -1) if size % n == 0)
+
+
+class PolicyGradient(Algorithm):
+    """Plays groups, turns verdicts into one advantage per token, and follows the gradient."""
+
+    config: PolicyGradientConfig
+
+    @abstractmethod
+    def credit(self, batch: RolloutBatch) -> torch.Tensor:
+        """Turn verdicts into advantages: float32 [rollouts] or [rollouts, tokens]; higher is better."""
+
+    def trl_settings(self) -> dict[str, Any]:
+        """Settings of TRL's GRPOConfig that the algorithm stands for (loss type, clipping, ...)."""
+        return {}
+
+    def improve(self, policy: LanguageModel, task: Task, session: Session) -> None:
+        """Train until the session closes."""
+        from algorithms.trainer import RolloutTrainer
+
+        RolloutTrainer(self, policy, task, session).train()

@@ -1,0 +1,176 @@
+"""The one trainer of all policy-gradient algorithms, on top of TRL's GRPOTrainer.
+
+Three hooks into TRL 1.16 carry everything (tests/algorithms/test_trl_hooks.py fails where one of them moves):
+`rollout_func` plays our episodes and returns `env_mask`; `_calculate_rewards` is listened to for the reward matrix; and
+`_generate_and_score_completions` has its `advantages` replaced by what `credit` says, [B] or [B, N].
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from algorithms.api import Session
+from algorithms.batch import RolloutBatch, build_batch
+from algorithms.policy_gradient import PolicyGradient, PolicyGradientConfig
+from policies.api import Rollout, Sampling
+from policies.language_model import LanguageModel
+from tasks.api import Task
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+from trl import GRPOConfig as TrlConfig
+from trl import GRPOTrainer
+
+LONGEST_RUN = 20_000
+"""Updates after which a run ends even if its budget does not."""
+
+
+class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
+    """TRL's trainer, playing our episodes and using an algorithm's credit."""
+
+    def __init__(self, algorithm: PolicyGradient, policy: LanguageModel, task: Task, session: Session) -> None:
+        config = algorithm.config
+        self.algorithm, self.policy, self.task, self.session = algorithm, policy, task, session
+        self.sampling = Sampling(temperature=config.temperature)
+        self.problems = {problem.id: problem for problem in task.problems("train")}
+        self.rollouts: list[Rollout] = []
+        self.reward_matrix: torch.Tensor | None = None
+        self.facts: dict[str, float] = {}
+        rows = [problem.id for problem in islice(session.problems(), LONGEST_RUN * config.problems_per_update)]
+        super().__init__(
+            model=policy.model,
+            processing_class=policy.tokenizer,
+            reward_funcs=[reward_of(component.name) for component in task.components],
+            rollout_func=self._play,
+            train_dataset=Dataset.from_dict({"prompt": rows}),
+            args=trl_config(config, policy, task, session, algorithm.trl_settings()),
+            callbacks=[StepCallback(self)],
+        )
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
+
+    def _play(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
+        size = self.algorithm.config.group_size
+        problems = [self.problems[id_] for id_ in prompts[::size]]
+        self.rollouts = self.session.play(problems, size, self.sampling)
+        return {
+            "prompt_ids": [rollout.prompt_ids for rollout in self.rollouts],
+            "completion_ids": [rollout.completion_ids for rollout in self.rollouts],
+            "env_mask": [rollout.mask for rollout in self.rollouts],
+            "logprobs": None,
+            "rollout": self.rollouts,
+        }
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self.reward_matrix = super()._calculate_rewards(*args, **kwargs)
+        return self.reward_matrix
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        output = super()._generate_and_score_completions(inputs)
+        size = self.algorithm.config.group_size
+        device = output["completion_ids"].device
+        batch = build_batch(self.rollouts, size, self.task.components, device, self.reward_matrix)
+        advantages = self.algorithm.credit(batch)
+        check_advantages(advantages, batch)
+        output["advantages"] = advantages
+        self._book_update(batch)
+        return output
+
+    def _book_update(self, batch: RolloutBatch) -> None:
+        lengths = [(len(r.prompt_ids) + len(r.completion_ids), len(r.completion_ids)) for r in batch.rollouts]
+        self.session.charge(
+            "update",
+            trained_tokens=float(batch.action_mask.sum()),
+            flops=sum(self.policy.shape.update(total, heads=completion) for total, completion in lengths),
+        )
+        scores = (batch.rewards * batch.weights).sum(1).view(-1, batch.group_size)
+        self.facts = {
+            "reward": float(scores.mean()),
+            "solved": sum(rollout.solved for rollout in batch.rollouts) / len(batch.rollouts),
+            "groups_without_signal": float((scores.std(1) < 1e-6).float().mean()),
+        }
+        for k, component in enumerate(self.task.components):
+            self.facts[f"reward/{component.name}"] = float(batch.rewards[:, k].mean())
+
+
+class StepCallback(TrainerCallback):  # type: ignore[misc]
+    """Closes each update with the session and stops when the budget is spent."""
+
+    def __init__(self, trainer: RolloutTrainer) -> None:
+        self.trainer = trainer
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
+    ) -> None:
+        if not logs or "loss" not in logs:
+            return
+        facts = dict(self.trainer.facts)
+        facts |= {key: float(logs[key]) for key in ("loss", "grad_norm", "entropy") if key in logs}
+        self.trainer.session.step(facts)
+        if not self.trainer.session.open():
+            control.should_training_stop = True
+
+
+def reward_of(name: str) -> Callable[..., list[float]]:
+    """A TRL reward function for one component: its rewards summed over the turns of each rollout."""
+
+    def reward(rollout: list[Rollout], **_: Any) -> list[float]:
+        return [sum(verdict.rewards[name] for verdict in each.verdicts) for each in rollout]
+
+    reward.__name__ = name
+    return reward
+
+
+def check_advantages(advantages: torch.Tensor, batch: RolloutBatch) -> None:
+    """Refuse what would silently train on nonsense.
+
+    Raises:
+        ValueError: wrong shape, or a number that is not finite.
+    """
+    allowed = [tuple(batch.action_mask.shape[:1]), tuple(batch.action_mask.shape)]
+    if tuple(advantages.shape) not in allowed:
+        raise ValueError(f"credit returned shape {tuple(advantages.shape)}; it must be {allowed[0]} or {allowed[1]}")
+    if not bool(torch.isfinite(advantages).all()):
+        raise ValueError("credit returned an advantage that is not finite")
+
+
+def trl_config(
+    config: PolicyGradientConfig, policy: LanguageModel, task: Task, session: Session, settings: dict[str, Any]
+) -> TrlConfig:
+    """TRL's configuration for our own. Everything left out is TRL's default."""
+    size = config.problems_per_update * config.group_size
+    on_cuda = policy.device.type == "cuda"
+    return TrlConfig(
+        output_dir=str(session.scratch),
+        seed=session.seed,
+        max_steps=LONGEST_RUN,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=config.warmup_updates,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        temperature=config.temperature,
+        num_generations=config.group_size,
+        per_device_train_batch_size=config.micro_batch(),
+        gradient_accumulation_steps=size // config.micro_batch(),
+        steps_per_generation=size // config.micro_batch(),
+        max_completion_length=task.max_turns * task.max_action_tokens,
+        reward_weights=[component.weight for component in task.components],
+        shuffle_dataset=False,
+        gradient_checkpointing=config.gradient_checkpointing,
+        bf16=on_cuda and policy.model.dtype == torch.bfloat16,
+        use_cpu=not on_cuda,
+        save_strategy="no",
+        logging_steps=1,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=on_cuda,
+        **settings,
+    )

@@ -1,0 +1,89 @@
+"""From the words of the command line to one run, or to Hydra's sweep of many."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from benchmarks.config import CONF, RunConfig, check_config, check_names, compose_config
+from benchmarks.manifest import command_line
+from tasks.errors import BadInput
+
+MULTIRUN = ("-m", "--multirun")
+
+
+def launch(words: Sequence[str]) -> int:
+    """Run what the words say.
+
+    Returns:
+        Exit code: 0, 130 after Ctrl-C, 1 where a run of a sweep failed.
+
+    Raises:
+        BadInput: a user's mistake, found before anything is loaded.
+    """
+    overrides = [word for word in words if word not in MULTIRUN]
+    for word in overrides:
+        if word.startswith("-"):
+            raise BadInput(f"unknown option {word}; run takes KEY=VALUE overrides and -m")
+    if len(overrides) < len(words):
+        return sweep(overrides)
+    return run_one(check_config(compose_config(overrides)), overrides)
+
+
+def run_one(config: RunConfig, overrides: Sequence[str]) -> int:
+    """One run and its row of the table."""
+    from benchmarks.run import run
+    from benchmarks.table import read_table, render
+
+    console = Console()
+    try:
+        outcome = run(config, console, command_line(["run", *overrides]))
+    except KeyboardInterrupt:
+        console.print("interrupted; what was measured is in the record", highlight=False)
+        return 130
+    if not outcome.ran:
+        console.print(f"{outcome.record.name} is complete already; force=true runs it again", highlight=False)
+    console.print(f"record: {outcome.record.folder}", highlight=False, soft_wrap=True)
+    render(read_table(config.results, only=outcome.record.name), "text", console)
+    console.print(f"samples: python -m benchmarks show {outcome.record.name}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def combinations(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of every run of a sweep, as Hydra will split them."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    for word in overrides:
+        check_names(word)
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return [list(words) for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None) for words in batch]
+
+
+def sweep(overrides: Sequence[str]) -> int:
+    """Every combination of the comma-separated values, through Hydra's multirun."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import DictConfig
+
+    failures: list[str] = []
+
+    def job(config: DictConfig) -> None:
+        words = list(HydraConfig.get().overrides.task)
+        try:
+            run_one(check_config(config), words)
+        except Exception as error:  # one failed run must not end the sweep
+            failures.append(f"{' '.join(words)}: {error}")
+
+    for words in combinations(overrides):
+        check_config(compose_config(words))
+    arguments, sys.argv = sys.argv, [sys.argv[0], "-m", *overrides]
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+    finally:
+        sys.argv = arguments
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if failures else 0

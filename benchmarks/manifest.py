@@ -1,0 +1,110 @@
+"""Where a record's numbers come from: code, packages, machine, weights, command."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from benchmarks.record import RECORD_VERSION
+
+if TYPE_CHECKING:
+    from benchmarks.config import RunConfig
+    from policies.language_model import LanguageModel
+
+PACKAGES = ("grpo-bench", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy", "tokenizers")
+
+
+def manifest(config: RunConfig, task_fingerprint: str, policy_source: str, command: str) -> dict[str, Any]:
+    """What can be said of a run before its policy is loaded."""
+    commit, dirty = git_state()
+    return {
+        "record_version": RECORD_VERSION,
+        "command": command,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "experiment": config.experiment(task_fingerprint),
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := package_version(name))},
+        "cpu_cores": psutil.cpu_count(logical=True),
+        "memory_bytes": psutil.virtual_memory().total,
+        "task_fingerprint": task_fingerprint,
+        "policy_source": policy_source,
+    }
+
+
+def describe(policy: LanguageModel) -> dict[str, Any]:
+    """What the manifest says of a loaded policy and where it runs."""
+    import torch
+
+    return {
+        "device": device_name(policy),
+        "threads": torch.get_num_threads(),
+        "policy_state": policy.state_hash(),
+        "policy_parameters": sum(parameter.numel() for parameter in policy.model.parameters()),
+        "dtype": str(policy.model.dtype).removeprefix("torch."),
+    }
+
+
+def git_state() -> tuple[str | None, bool | None]:
+    """Commit and dirty flag of the checkout that the code runs from; (None, None) outside one."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True
+        )
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return commit.stdout.strip(), bool(status.stdout.strip())
+
+
+def package_version(name: str) -> str | None:
+    """The installed version of a package, or None."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def device_name(policy: LanguageModel) -> str:
+    """The GPU's name, or the processor's."""
+    import torch
+
+    if policy.device.type == "cuda":
+        return torch.cuda.get_device_name(policy.device)
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def peak_memory_bytes() -> int:
+    """Most resident memory that this process has held so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def command_line(arguments: list[str]) -> str:
+    """The command as typed, with the user's home folder cut out."""
+    home = os.environ.get("HOME", "")
+    words = [word.replace(home, "~") if len(home) > 1 else word for word in arguments]
+    return " ".join(["python -m benchmarks", *words])

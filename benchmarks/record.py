@@ -1,0 +1,119 @@
+"""The folder that a run leaves behind.
+
+Every file is written to a temporary name and renamed, so that a reader never sees half of one; `status` comes last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tasks.errors import BadInput
+
+Status = Literal["running", "complete", "interrupted", "failed"]
+RECORD_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One run's folder."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """`<algo>-<task>-<policy>-s<seed>-<hash>`."""
+        return self.folder.name
+
+    @property
+    def status(self) -> Status | None:
+        """How far the run came; None where there is no record."""
+        try:
+            text = (self.folder / "status").read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            return None
+        return text if text in ("running", "complete", "interrupted", "failed") else None  # type: ignore[return-value]
+
+    def write(self, file: str, data: bytes) -> None:
+        """Replace one file as a whole."""
+        handle, temporary = tempfile.mkstemp(prefix=f".{file}.", dir=self.folder)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(self.folder / file)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    def write_status(self, status: Status) -> None:
+        """Set how far the run came."""
+        self.write("status", f"{status}\n".encode())
+
+    def write_json(self, file: str, value: Any) -> None:
+        """Write a JSON file; NaN and infinities are refused."""
+        self.write(file, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+    def write_rows(self, file: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write a parquet file, one row per mapping; a key that a row lacks is null there."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        table = pa.table({name: [row.get(name) for row in rows] for name in names})
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        self.write(file, sink.getvalue().to_pybytes())
+
+    def read_json(self, file: str) -> Any:
+        """Read a JSON file of the record."""
+        return json.loads((self.folder / file).read_text(encoding="utf-8"))
+
+    def read_rows(self, file: str) -> list[dict[str, Any]]:
+        """Read a parquet file of the record."""
+        import pyarrow.parquet as pq
+
+        # Not `read_table`, which imports pandas.
+        with pq.ParquetFile(self.folder / file) as opened:
+            rows: list[dict[str, Any]] = opened.read().to_pylist()
+        return rows
+
+    def clear(self) -> None:
+        """Remove what an earlier attempt left, so that nothing of it is taken for the next one's."""
+        for file in ("summary.json", "samples.parquet", "curve.parquet", "ledger.parquet", "error.txt"):
+            (self.folder / file).unlink(missing_ok=True)
+
+
+def open_record(directory: Path, name: str) -> Record:
+    """Make a run's folder.
+
+    Raises:
+        BadInput: the results directory cannot be written.
+    """
+    folder = directory / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BadInput(
+            f"results.dir={directory}: cannot write there ({error.strerror}); give a writable folder"
+        ) from None
+    return Record(folder)
+
+
+def records(directory: Path) -> Iterator[Record]:
+    """All records below a directory, by name."""
+    if not directory.is_dir():
+        raise BadInput(f"{directory}: no such results folder; run something first, or give --runs DIR")
+    for folder in sorted(directory.iterdir()):
+        record = Record(folder)
+        if record.status is not None:
+            yield record

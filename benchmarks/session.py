@@ -1,0 +1,123 @@
+"""What one run lends to its algorithm: problems, budget, ledger, and the evaluations of its learning curve."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.evaluation import Evaluation, evaluate
+from benchmarks.ledger import Ledger
+from benchmarks.progress import Progress
+from benchmarks.record import Record
+from tasks.api import Problem, Split, Task
+
+if TYPE_CHECKING:
+    from benchmarks.config import RunConfig
+    from policies.api import PlayCost, Rollout, Sampling
+    from policies.language_model import LanguageModel
+
+SEED_STRIDE = 1_000_003
+"""Distance between the seeds of two calls of `play`; evaluation seeds lie far below."""
+
+
+class RunSession:
+    """See `algorithms.api.Session`."""
+
+    def __init__(
+        self, config: RunConfig, policy: LanguageModel, task: Task, record: Record, progress: Progress, scratch: Path
+    ) -> None:
+        self.config, self.policy, self.task = config, policy, task
+        self.record, self.progress, self.scratch = record, progress, scratch
+        self.seed = config.seed
+        self.rng = random.Random(f"algorithm {config.seed}")
+        self.ledger = Ledger()
+        self.curve: list[dict[str, float]] = []
+        self.stopped_by = ""
+        self._plays = 0
+        self._next_checkpoint = 1
+
+    # What an algorithm may use.
+
+    def open(self) -> bool:
+        """Whether there is budget left."""
+        share, limit = self.config.budget.share(self.ledger.spent())
+        if share >= 1:
+            self.stopped_by = limit
+        return share < 1
+
+    def problems(self) -> Iterator[Problem]:
+        """Train problems without end, in shuffled passes."""
+        rng = random.Random(f"problems {self.seed}")
+        while True:
+            deck = list(self.task.problems("train"))
+            rng.shuffle(deck)
+            yield from deck
+
+    def play(self, problems: Sequence[Problem], group_size: int, sampling: Sampling) -> list[Rollout]:
+        """Play train problems and book what it took."""
+        self._plays += 1
+        seed = (self.seed + 1) * SEED_STRIDE + self._plays
+        with self.phase("rollout"):
+            rollouts, cost = self.policy.play(self.task, problems, group_size, sampling, seed)
+        self._book("rollout", cost)
+        return rollouts
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Book the time inside to a phase."""
+        self.progress.phase(name)
+        with self.ledger.phase(name):
+            yield
+        self.progress.phase("update")
+
+    def charge(self, phase: str, **amounts: float) -> None:
+        """Book costs to a phase."""
+        self.ledger.charge(phase, amounts)
+
+    def step(self, metrics: Mapping[str, float]) -> None:
+        """Close one update."""
+        self.ledger.close_row(metrics)
+        share, _ = self.config.budget.share(self.ledger.spent())
+        self.progress.step(len(self.ledger.rows), share, self.ledger.spent(), metrics)
+        if share * self.config.budget.checkpoints >= self._next_checkpoint:
+            self._next_checkpoint = int(share * self.config.budget.checkpoints) + 1
+            self.checkpoint()
+
+    # What the runner calls.
+
+    def begin(self) -> None:
+        """The curve's point at cost 0."""
+        self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Evaluate on val, off the clock, and put what was measured so far on disk."""
+        found = self.measure(self.policy, "val")
+        spent = self.ledger.spent()
+        self.curve.append({**{f"spent/{name}": value for name, value in spent.items()}, **found.metrics})
+        self.progress.evaluated(found.metrics)
+        self.save()
+
+    def measure(self, policy: LanguageModel, split: Split) -> Evaluation:
+        """Evaluate a policy; its time and cost are booked to `evaluate`."""
+        self.progress.phase(f"evaluate {split}")
+        with self.ledger.phase("evaluate"):
+            found = evaluate(policy, self.task, split, self.config.evaluate)
+        self._book("evaluate", found.cost)
+        return found
+
+    def _book(self, phase: str, cost: PlayCost) -> None:
+        """Book what playing took; in rollouts the environments' time stands apart, as `score`."""
+        if phase == "rollout":
+            self.ledger.move(phase, "score", cost.score_s)
+        amounts = ("rollouts", "prompt_tokens", "generated_tokens", "flops")
+        self.ledger.charge(phase, {name: getattr(cost, name) for name in amounts})
+
+    def save(self) -> None:
+        """Write ledger and curve."""
+        if self.ledger.rows:
+            self.record.write_rows("ledger.parquet", self.ledger.rows)
+        if self.curve:
+            self.record.write_rows("curve.parquet", self.curve)

@@ -1,0 +1,135 @@
+"""What a policy is: a language model that can be improved, and what it leaves behind when it plays.
+
+Tokens are never re-encoded: the ids that were sampled go into the rollout as they are, what the environment says is
+appended as its own ids, and `Rollout.mask` tells them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from tasks.api import Message, Problem, Task, Verdict
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How actions are drawn."""
+
+    temperature: float = 1.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    """Nucleus: the smallest set of tokens with this much probability; 1 is off."""
+    batch_size: int = 256
+    """Episodes played side by side."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """One action of a rollout."""
+
+    action: str
+    """The text that the environment judged: the sampled tokens decoded, without the end token."""
+    verdict: Verdict
+    start: int
+    """Where the action's tokens begin in `Rollout.completion_ids`."""
+    end: int
+    """Where they end (exclusive); the end token, if it was sampled, is inside."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Rollout:
+    """One finished episode as tokens."""
+
+    problem: Problem
+    group: int
+    """Rollouts of one problem sampled together share this number."""
+    prompt_ids: list[int]
+    completion_ids: list[int] = field(default_factory=list)
+    """Everything after the prompt: actions and what the environment said between them."""
+    mask: list[int] = field(default_factory=list)
+    """1 where the policy wrote the token, 0 where the environment did; as long as completion_ids."""
+    turns: list[Turn] = field(default_factory=list)
+    knowledge: list[Any] = field(default_factory=list)
+    """`Episode.knowledge()` before each turn."""
+    messages: list[Message] = field(default_factory=list)
+    """The chat as the environment tells it, without the system message."""
+
+    @property
+    def solved(self) -> bool:
+        """Whether the last action solved the problem."""
+        return bool(self.turns) and self.turns[-1].verdict.solved
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """The verdicts, turn by turn."""
+        return [turn.verdict for turn in self.turns]
+
+
+@dataclass(slots=True)
+class PlayCost:
+    """What playing took."""
+
+    rollouts: int = 0
+    prompt_tokens: int = 0
+    """Tokens read but not written by the policy: prompts, and what the environment said."""
+    generated_tokens: int = 0
+    """Tokens sampled, those cut off or after an end token not included."""
+    flops: float = 0.0
+    """Model FLOPs by `policies.flops`."""
+    score_s: float = 0.0
+    """Seconds that the environments took."""
+
+    def __add__(self, other: PlayCost) -> PlayCost:
+        return PlayCost(
+            self.rollouts + other.rollouts,
+            self.prompt_tokens + other.prompt_tokens,
+            self.generated_tokens + other.generated_tokens,
+            self.flops + other.flops,
+            self.score_s + other.score_s,
+        )
+
+
+class Policy(Protocol):
+    """A language model that plays episodes."""
+
+    name: str
+    model: torch.nn.Module
+    tokenizer: Any
+    instructions: str
+    """The system prompt."""
+    device: torch.device
+    max_action_tokens: int | None
+    """A cap of the policy's own on one action, beside the task's."""
+
+    def play(
+        self,
+        task: Task,
+        problems: Sequence[Problem],
+        group_size: int,
+        sampling: Sampling,
+        seed: int,
+        progress: Callable[[int], None] | None = None,
+    ) -> tuple[list[Rollout], PlayCost]:
+        """Play every problem `group_size` times.
+
+        Args:
+            task: whose environment judges.
+            problems: what to play.
+            group_size: episodes per problem.
+            sampling: how actions are drawn.
+            seed: of the draws; the same seed gives the same rollouts on the same machine and thread count.
+            progress: called with the number of rollouts finished so far.
+
+        Returns:
+            Rollouts in the order of `problems`, each problem's group side by side, and what they cost.
+        """
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write weights (safetensors), tokenizer and instructions; `load` reads them back bit for bit."""
+        ...

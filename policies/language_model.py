@@ -1,0 +1,206 @@
+"""A causal language model from transformers as a policy."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from policies.api import PlayCost, Rollout, Sampling, Turn
+from policies.chat import Chat
+from policies.flops import model_shape
+from policies.sampler import Sampler
+from policies.source import PolicyConfig, Source, find_source
+from tasks.api import Problem, Task
+from tasks.errors import BadInput
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class LanguageModel:
+    """A policy: model, tokenizer and instructions."""
+
+    def __init__(self, config: PolicyConfig, source: Source, model: Any, tokenizer: Any, device: torch.device) -> None:
+        self.config = config
+        self.name = config.name
+        self.source = source
+        self.model = model.to(device).eval()
+        self.tokenizer = tokenizer
+        self.chat = Chat(tokenizer, source.label)
+        self.device = device
+        self.instructions = ""
+        self.max_action_tokens = config.max_action_tokens
+        self.shape = model_shape(model)
+
+    def play(
+        self,
+        task: Task,
+        problems: Sequence[Problem],
+        group_size: int,
+        sampling: Sampling,
+        seed: int,
+        progress: Callable[[int], None] | None = None,
+    ) -> tuple[list[Rollout], PlayCost]:
+        """See `policies.api.Policy.play`."""
+        generator = torch.Generator(self.device).manual_seed(seed)
+        jobs = [(group, problem) for group, problem in enumerate(problems) for _ in range(group_size)]
+        rollouts: list[Rollout] = []
+        cost = PlayCost()
+        training = self.model.training
+        self.model.eval()
+        try:
+            for start in range(0, len(jobs), sampling.batch_size):
+                done, spent = self._play_batch(task, jobs[start : start + sampling.batch_size], sampling, generator)
+                rollouts += done
+                cost += spent
+                if progress:
+                    progress(len(rollouts))
+        finally:
+            self.model.train(training)
+        return rollouts, cost
+
+    def _play_batch(
+        self, task: Task, jobs: Sequence[tuple[int, Problem]], sampling: Sampling, generator: torch.Generator
+    ) -> tuple[list[Rollout], PlayCost]:
+        score_s = 0.0
+        episodes = [task.start(problem) for _, problem in jobs]
+        rollouts = [
+            Rollout(problem=problem, group=group, prompt_ids=self.chat.prompt(self.instructions, episode.messages))
+            for (group, problem), episode in zip(jobs, episodes, strict=True)
+        ]
+        eos = self.tokenizer.eos_token_id
+        sampler = Sampler(self.model, pad=self.tokenizer.pad_token_id, ends=[eos], generator=generator)
+        limit = min(task.max_action_tokens, self.max_action_tokens or task.max_action_tokens)
+        live = list(range(len(jobs)))
+        blocks = [rollout.prompt_ids for rollout in rollouts]
+        while live:
+            actions = sampler.extend(blocks, limit, sampling)
+            unfed = sampler.unfed()
+            kept, blocks = [], []
+            began = time.perf_counter()
+            for row, (index, ids) in enumerate(zip(live, actions, strict=True)):
+                rollout, episode = rollouts[index], episodes[index]
+                rollout.knowledge.append(episode.knowledge())
+                ended = ids[-1] == eos
+                text = self.chat.text(ids)
+                start = len(rollout.completion_ids)
+                rollout.completion_ids += ids
+                rollout.mask += [1] * len(ids)
+                verdict = episode.step(text)
+                rollout.turns.append(Turn(action=text, verdict=verdict, start=start, end=start + len(ids)))
+                if not episode.done:
+                    reply = self.chat.after_action(episode.messages[-1], ended=ended)
+                    rollout.completion_ids += reply
+                    rollout.mask += [0] * len(reply)
+                    kept.append(row)
+                    blocks.append(unfed[row] + reply)
+            score_s += time.perf_counter() - began
+            live = [live[row] for row in kept]
+            if live and len(kept) < len(actions):
+                sampler.keep(kept)
+        for rollout, episode in zip(rollouts, episodes, strict=True):
+            rollout.messages = episode.messages
+        return rollouts, self._cost(rollouts, score_s)
+
+    def _cost(self, rollouts: Sequence[Rollout], score_s: float) -> PlayCost:
+        cost = PlayCost(rollouts=len(rollouts), score_s=score_s)
+        for rollout in rollouts:
+            written = sum(rollout.mask)
+            read = len(rollout.prompt_ids) + len(rollout.mask) - written
+            cost.generated_tokens += written
+            cost.prompt_tokens += read
+            cost.flops += self.shape.forward(read + written, heads=written)
+        return cost
+
+    def state_hash(self) -> str:
+        """Hash of weights and instructions: equal hashes play equally."""
+        digest = hashlib.sha256(self.instructions.encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def save(self, folder: Path) -> None:
+        """Write weights (safetensors), tokenizer and instructions."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        (folder / "instructions.txt").write_text(self.instructions, encoding="utf-8")
+
+
+def load_policy(config: PolicyConfig, source: Source | None = None) -> LanguageModel:
+    """Load a policy. trust_remote_code is off, always.
+
+    Raises:
+        BadInput: the device or dtype is not to be had, or the source cannot be read.
+    """
+    source = source or find_source(config)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device = choose_device(config.device)
+    dtype = choose_dtype(config.dtype, device)
+    extra = {"gguf_file": source.gguf} if source.gguf else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, padding_side="left", **extra)
+        if source.gguf:
+            model = _from_gguf(source, dtype)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=dtype)
+    except OSError as error:
+        first = str(error).splitlines()[0]
+        raise BadInput(
+            f"policy {config.name}: cannot load {source.label}: {first}; offline, give policy.path=FOLDER"
+        ) from None
+    policy = LanguageModel(config, source, model, tokenizer, device)
+    saved = Path(source.folder) / "instructions.txt"
+    if saved.is_file():
+        policy.instructions = saved.read_text(encoding="utf-8")
+    return policy
+
+
+def _from_gguf(source: Source, dtype: torch.dtype) -> Any:
+    """Dequantise, and move the weights into a fresh model: one loaded from GGUF cannot be saved as it is."""
+    if importlib.util.find_spec("gguf") is None:
+        raise BadInput(f"{source.label}: reading GGUF needs the package gguf: pip install 'grpo-bench[gguf]'")
+    loaded = AutoModelForCausalLM.from_pretrained(source.folder, gguf_file=source.gguf, dtype=torch.float32)
+    settings = loaded.config.to_dict()
+    settings.pop("quantization_config", None)
+    fresh = AutoModelForCausalLM.from_config(AutoConfig.for_model(settings.pop("model_type"), **settings))
+    fresh.load_state_dict(loaded.state_dict())
+    return fresh.to(dtype)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is cuda where there is one.
+
+    Raises:
+        BadInput: cuda was asked for and is not there, or the name is no device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise BadInput(f"policy.device={name}: use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise BadInput(f"policy.device={name}: torch sees no CUDA device here; use policy.device=cpu")
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on cuda and float32 elsewhere.
+
+    Raises:
+        BadInput: unknown name.
+    """
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name not in DTYPES:
+        raise BadInput(f"policy.dtype={name}: use auto, {', '.join(DTYPES)}")
+    return DTYPES[name]

@@ -1,0 +1,96 @@
+"""Which weights a policy is made of, found without loading them (and without importing torch)."""
+
+from __future__ import annotations
+
+import importlib.resources
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.errors import BadInput, require
+
+
+@dataclass(kw_only=True)
+class PolicyConfig:
+    """conf/policy/NAME.yaml."""
+
+    name: str
+    path: str
+    """A folder, a model id of the hub, or `package:FOLDER` for weights inside an installed package."""
+    learning_rate: float = 1e-6
+    """What gradient algorithms use for this model unless they are told otherwise."""
+    gguf_variable: str | None = None
+    """Environment variable that names a GGUF file to load instead."""
+    gguf_package: str | None = None
+    """Installed package whose GGUF file is loaded when the hub's files are not in the cache."""
+    device: str = "auto"
+    """auto (cuda if there is one), cpu, cuda, cuda:1."""
+    dtype: str = "auto"
+    """auto (bfloat16 on cuda, float32 elsewhere), float32, bfloat16, float16."""
+    max_action_tokens: int | None = None
+    """A cap on one action beside the task's."""
+    threads: int | None = None
+    """CPU threads; None leaves torch's choice."""
+
+    def __post_init__(self) -> None:
+        require(self.threads is None or self.threads >= 1, f"policy.threads={self.threads} must be at least 1")
+        cap = self.max_action_tokens
+        require(cap is None or cap >= 1, f"policy.max_action_tokens={cap} must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a policy's weights come from."""
+
+    folder: str
+    """Folder or hub id for `from_pretrained`."""
+    gguf: str | None
+    """File name of a GGUF in that folder."""
+    label: str
+    """For messages and the manifest; holds no path of the user's home."""
+
+
+def find_source(config: PolicyConfig) -> Source:
+    """Decide where the weights come from, without loading them.
+
+    Raises:
+        BadInput: a folder without weights, or no such file.
+    """
+    if config.path.startswith("package:"):
+        package, _, folder = config.path.removeprefix("package:").partition("/")
+        root = importlib.resources.files(package).joinpath(folder)
+        return _folder(Path(str(root)), config.path)
+    path = Path(config.path).expanduser()
+    if path.exists():
+        return _folder(path, path.name)
+    variable = os.environ.get(config.gguf_variable or "")
+    if variable:
+        file = Path(variable).expanduser()
+        if not file.is_file():
+            raise BadInput(f"{config.gguf_variable}={variable}: no such file; it must name a GGUF file")
+        return Source(str(file.parent), file.name, f"{file.name} ({config.gguf_variable})")
+    if config.gguf_package and not _cached(config.path):
+        spec = importlib.util.find_spec(config.gguf_package)
+        if spec is not None and spec.origin:
+            for file in sorted(Path(spec.origin).parent.glob("*.gguf")):
+                return Source(str(file.parent), file.name, f"{file.name} (package {config.gguf_package})")
+    if config.path.startswith((".", "/", "~")) or config.path.count("/") != 1:
+        raise BadInput(f"policy.path: no folder {config.path!r}; give a model folder or a hub id OWNER/NAME")
+    return Source(config.path, None, config.path)
+
+
+def _cached(hub_id: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(hub_id, "config.json"), str)
+
+
+def _folder(path: Path, label: str) -> Source:
+    if not path.is_dir():
+        raise BadInput(f"policy.path: {path} is a file; give the folder that holds config.json and *.safetensors")
+    if not (path / "config.json").is_file():
+        raise BadInput(f"policy.path: {path} has no config.json, so it is not a model folder")
+    if not any(path.glob("*.safetensors")):
+        raise BadInput(f"policy.path: {path} has no weights (*.safetensors)")
+    return Source(str(path), None, label)

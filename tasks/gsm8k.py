@@ -1,0 +1,163 @@
+"""gsm8k: grade-school word problems with worked solutions (Cobbe et al. 2021, arXiv:2110.14168), in one action.
+
+The rows come from a folder or from the hub's openai/gsm8k. The test split is the test file as published; val is carved
+out of the train file by a hash of the question.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import reprlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import ClassVar, Literal, TypeGuard
+
+from tasks.api import FeedbackLevel, Problem, Split, Task, check_sizes, split_of
+from tasks.errors import BadInput
+from tasks.gsm_synth import GsmEpisode, GsmProblem
+from tasks.solutions import SOLUTION_COMPONENTS, STRICT, number
+
+File = Literal["train", "test"]
+HUB = "openai/gsm8k"
+ANNOTATION = re.compile(r"<<[^<>]*>>")
+"""A calculator annotation in a published answer: `<<3+4=7>>`."""
+QUOTED = 60
+"""Characters of the user's text that an error quotes."""
+NEEDS = "task.path=DIR needs train.jsonl and test.jsonl"
+EXPECTED = "each line is a JSON object with question and answer"
+
+
+@dataclass(kw_only=True)
+class Gsm8kConfig:
+    """conf/task/gsm8k.yaml."""
+
+    name: str = "gsm8k"
+    path: str | None = None
+    """A folder with train.jsonl and test.jsonl; null loads openai/gsm8k from the hub."""
+    val: float = 0.05
+    """Share of the train file kept for the learning curve."""
+    feedback: FeedbackLevel = FeedbackLevel.diagnostic
+    """How much the referee's feedback tells."""
+    max_action_tokens: int = 256
+    """Tokens that the solution may use."""
+
+    def __post_init__(self) -> None:
+        check_sizes(self.max_action_tokens, self.val, test=0.0)
+
+
+class Gsm8k(Task):
+    """Grade-school word problems, solved in one action."""
+
+    Config = Gsm8kConfig
+    name: ClassVar[str] = "gsm8k"
+    version: ClassVar[str] = "1"
+    components = SOLUTION_COMPONENTS
+    instructions = (
+        "Solve the problem step by step. Write each calculation as an equation. "
+        "End with a last line: #### and the answer as a number."
+    )
+    max_turns = 1
+
+    def __init__(self, config: Gsm8kConfig) -> None:
+        self.config = config
+        self.max_action_tokens = config.max_action_tokens
+        self._problems: dict[Split, list[GsmProblem]] = {"train": [], "val": [], "test": []}
+        for file, rows in _load(config.path).items():
+            for index, (where, row) in enumerate(rows):
+                question, gold, solution = _read(where, row)
+                split: Split = "test" if file == "test" else split_of(question, val=config.val, test=0)
+                problem = GsmProblem(
+                    id=f"gsm8k/{file}/{index}", split=split, question=question, gold=gold, solution=solution
+                )
+                self._problems[split].append(problem)
+        tested = {problem.question for problem in self._problems["test"]}
+        for problem in (*self._problems["train"], *self._problems["val"]):
+            if problem.question in tested:
+                raise BadInput(f"{problem.id} is a test question too: {_quote(problem.question)}; keep it in one file")
+
+    def problems(self, split: Split) -> Sequence[GsmProblem]:
+        return self._problems[split]
+
+    def start(self, problem: Problem) -> GsmEpisode:
+        assert isinstance(problem, GsmProblem)
+        return GsmEpisode(problem, self.config.feedback)
+
+    def oracle(self, problem: Problem) -> list[str]:
+        assert isinstance(problem, GsmProblem)
+        return [problem.solution]
+
+
+Rows = Iterator[tuple[str, object]]
+"""Where each row stands (file:line), and the row."""
+
+
+def _load(path: str | None) -> dict[File, Rows]:
+    if path is None:
+        return _from_hub()
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise BadInput(f"{NEEDS}; there is no folder {folder}")
+    return {"train": _from_file(folder / "train.jsonl"), "test": _from_file(folder / "test.jsonl")}
+
+
+def _from_file(path: Path) -> Rows:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BadInput(f"{NEEDS}; there is no file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{NEEDS}; cannot read {path}: {error}") from None
+    # Not splitlines(): it also breaks at characters that JSON allows within a string (U+2028).
+    for line_number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+        where = f"{path}:{line_number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            raise BadInput(f"{where}: {_quote(line)} is not JSON; {EXPECTED}") from None
+        yield where, row
+
+
+def _from_hub() -> dict[File, Rows]:
+    try:
+        # Looked up by name and only here: tasks/ is plain Python and numpy, and a folder needs no `datasets`.
+        files = importlib.import_module("datasets").load_dataset(HUB, "main")
+        return {file: _number(file, files[file]) for file in ("train", "test")}
+    except Exception as error:  # whatever stands between here and the hub, the way out is the same
+        reason = _quote(f"{type(error).__name__}: {error}")
+        raise BadInput(f"cannot load {HUB} from the hub ({reason}); offline, give a folder: {NEEDS}") from None
+
+
+def _number(file: File, rows: Sequence[object]) -> Rows:
+    return ((f"{HUB}/{file}:{line_number}", row) for line_number, row in enumerate(rows, start=1))
+
+
+def _read(where: str, row: object) -> tuple[str, Fraction, str]:
+    """The question, the gold answer and the worked solution of a row."""
+    if not isinstance(row, dict):
+        raise BadInput(f"{where}: {_quote(row)} is no object; {EXPECTED}")
+    question, answer = row.get("question"), row.get("answer")
+    if not _is_text(question):
+        raise BadInput(f"{where}: question is {_quote(question)}; it must be a text")
+    if not _is_text(answer):
+        raise BadInput(f"{where}: answer is {_quote(answer)}; it must be a text that ends in a line #### N")
+    solution = ANNOTATION.sub("", answer)
+    ending = solution.rstrip().rsplit("\n", 1)[-1].strip()
+    stated = STRICT.fullmatch(ending)
+    gold = number(stated.group(1)) if stated else None
+    if gold is None:
+        raise BadInput(f"{where}: the answer ends in {_quote(ending)}; its last line must be #### N")
+    return question, gold, solution
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    """Whether it is a text, not blank, and free of the half surrogate pairs that JSON can spell but UTF-8 cannot."""
+    return isinstance(value, str) and bool(value.strip()) and value.encode(errors="ignore").decode() == value
+
+
+def _quote(value: object) -> str:
+    """A value in one line, cut to QUOTED characters."""
+    return repr(value[:QUOTED]) if isinstance(value, str) else reprlib.repr(value)[:QUOTED]

@@ -1,0 +1,43 @@
+"""Fixtures for all tests: a policy small enough to be built, not loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from policies.language_model import LanguageModel, load_policy
+from policies.source import PolicyConfig
+from policies.tiny.tokenizer import build_tokenizer
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def untrained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved policy with tiny's tokenizer and random weights."""
+    from policies.tiny.train import build_model
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("untrained")
+    tokenizer = build_tokenizer()
+    build_model(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def untrained(untrained_folder: Path) -> LanguageModel:
+    """A fresh policy with random weights."""
+    return load_policy(PolicyConfig(name="untrained", path=str(untrained_folder), device="cpu", dtype="float32"))
+
+
+@pytest.fixture
+def tiny() -> LanguageModel:
+    """A fresh copy of the embedded policy."""
+    return load_policy(
+        PolicyConfig(
+            name="tiny", path="package:policies/tiny/weights", device="cpu", dtype="float32", max_action_tokens=72
+        )
+    )
