@@ -63,7 +63,7 @@ def show(
     """Show a run's test samples: every action with its verdict, component by component, and the feedback."""
     from rich.console import Console
 
-    from benchmarks.show import find_record
+    from benchmarks.reading import find_record
     from benchmarks.show import show as show_record
 
     show_record(find_record(runs, run), Console(), stage=stage, which=which, limit=limit, problem=problem)
@@ -81,6 +81,7 @@ def quiet_libraries() -> None:
     """Keep the libraries' chatter out of a run's output; warnings of our own and errors still show."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     for name in ("transformers", "trl", "datasets", "accelerate", "torch.distributed"):

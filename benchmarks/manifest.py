@@ -97,8 +97,12 @@ def device_name(policy: LanguageModel) -> str:
     return platform.processor() or platform.machine()
 
 
-def peak_memory_bytes() -> int:
-    """Most resident memory that this process has held so far."""
+def peak_memory_bytes(policy: LanguageModel) -> int:
+    """Most memory held so far where the policy lives: allocated on its GPU, or resident in this process."""
+    import torch
+
+    if policy.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(policy.device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

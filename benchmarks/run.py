@@ -136,6 +136,6 @@ def summary(
         "phases": phases,
         "rollouts_per_s": rollouts / play_s if play_s > 0 else None,
         "tokens_per_s": generated / play_s if play_s > 0 else None,
-        "peak_memory_bytes": peak_memory_bytes(),
+        "peak_memory_bytes": peak_memory_bytes(session.policy),
         "energy_j": None,
     }

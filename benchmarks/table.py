@@ -22,8 +22,9 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from benchmarks.reading import NAMES, Damaged, read, read_plan, read_summary
 from benchmarks.record import Record
-from benchmarks.show import COSTS, NAMES, Damaged, one_line, percent, read, read_plan, read_summary
+from benchmarks.wording import COSTS, one_line, percent
 from tasks.errors import BadInput
 
 FORMATS = ("text", "json", "csv", "markdown")

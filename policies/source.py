@@ -20,6 +20,8 @@ class PolicyConfig:
     """A folder, a model id of the hub, or `package:FOLDER` for weights inside an installed package."""
     learning_rate: float = 1e-6
     """What gradient algorithms use for this model unless they are told otherwise."""
+    micro_batch_size: int = 16
+    """Rollouts of this model that a backward pass can hold unless algorithms are told otherwise."""
     gguf_variable: str | None = None
     """Environment variable that names a GGUF file to load instead."""
     gguf_package: str | None = None

@@ -15,7 +15,9 @@ from record_factory import HOSTILE, write_record
 from rich.console import Console
 
 from benchmarks.evaluation import sample_rows
-from benchmarks.show import COSTS, find_record, one_line, show, visible
+from benchmarks.reading import find_record
+from benchmarks.show import show
+from benchmarks.wording import COSTS, one_line, visible
 from policies.api import Rollout, Turn
 from tasks.errors import BadInput
 from tasks.wordle import Wordle, WordleConfig, write_action

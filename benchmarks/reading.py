@@ -1,0 +1,131 @@
+"""Finding a record and reading it with care: a damaged one is named, never half believed."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from benchmarks.record import RECORD_VERSION, Record, records
+from benchmarks.wording import COSTS, one_line
+from tasks.errors import BadInput
+
+T = TypeVar("T")
+NAMES = ("algo", "task", "policy", "budget", "experiment")
+UNCHECKED = ("task_version", "stopped_by", "updates", "metrics_base", "tokens_prompt", "evaluate_wall_s", "phases")
+
+
+class Damaged(ValueError):
+    """A record that cannot be used; the text is the reason."""
+
+
+def find_record(directory: Path, wanted: str) -> Record:
+    """The record with this name, with the only name that starts so, or (`last`) the one started most recently.
+
+    Raises:
+        BadInput: none or several such records; or a path, which could lead out of the directory.
+    """
+    if not wanted or wanted in (".", "..") or any(mark in wanted for mark in "/\\\0"):
+        raise BadInput(f"{wanted!r}: give the name of a record in {directory}, or the start of one, not a path")
+    # Names are only compared with what is there: nothing that the user gave becomes part of a path.
+    found = {record.name: record for record in records(directory)}
+    if not found:
+        raise BadInput(f"{directory}: there are no records yet; python -m benchmarks run +algo=grpo makes one")
+    if wanted == "last":
+        return max(found.values(), key=_started)
+    starting = [wanted] if wanted in found else [name for name in found if name.startswith(wanted)]
+    if len(starting) == 1:
+        return found[starting[0]]
+    near = starting or difflib.get_close_matches(wanted, found, n=3, cutoff=0.3) or list(found)
+    what = f"{len(starting)} records start so" if starting else "no such record"
+    raise BadInput(f"{wanted!r}: {what} in {directory}; there is {some(near)}")
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first few names, and how many more there are."""
+    return one_line(", ".join(names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _started(record: Record) -> tuple[datetime, str]:
+    """When a run started; a run that does not say so counts as the oldest."""
+    try:
+        when = datetime.fromisoformat(record.read_json("manifest.json")["started"])
+    except (OSError, ValueError, LookupError, TypeError):
+        when = datetime.min
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)), record.name
+
+
+def read(record: Record, file: str, load: Callable[[], T]) -> T:
+    """What `load` makes of a file of the record.
+
+    Raises:
+        Damaged: there is no such file, or it cannot be read.
+    """
+    if not (record.folder / file).is_file():
+        raise Damaged(f"{file}: missing")
+    try:
+        return load()
+    # A damaged file makes JSON, YAML and Arrow raise nearly anything; all of it means the same.
+    except Exception as error:
+        raise Damaged(one_line(f"{file}: {type(error).__name__}: {error}"[:300])) from None
+
+
+def read_summary(record: Record) -> dict[str, Any]:
+    """The summary of a complete run, checked.
+
+    Raises:
+        Damaged: absent, unreadable, of another record version, or with a missing or impossible value.
+    """
+    summary = read(record, "summary.json", lambda: record.read_json("summary.json"))
+    if not isinstance(summary, dict) or summary.get("record_version") != RECORD_VERSION:
+        raise Damaged(f"summary.json: must be an object with record_version {RECORD_VERSION}")
+    checks: dict[str, Callable[[Any], bool]] = {
+        **dict.fromkeys(NAMES, _is_name),
+        **dict.fromkeys(("seed", "n_test", "test_samples"), lambda value: type(value) is int and value >= 0),
+        **dict.fromkeys(("accuracy_base", "accuracy_final"), lambda value: _is_number(value, 0, 1)),
+        **dict.fromkeys(COSTS, lambda value: value is None or _is_number(value, 0)),  # Not measurable: null.
+        "metrics_final": lambda value: type(value) is dict and all(map(_is_name, value)),
+        **dict.fromkeys(UNCHECKED, lambda value: True),
+    }
+    missing = [key for key in checks if key not in summary]
+    if missing:
+        raise Damaged(f"summary.json: lacks {', '.join(missing)}")
+    wrong = [key for key, fits in checks.items() if not fits(summary[key])]
+    wrong += [] if "metrics_final" in wrong else [k for k, v in summary["metrics_final"].items() if not _is_number(v)]
+    if wrong:
+        raise Damaged(f"summary.json: impossible value of {', '.join(wrong)}")
+    return summary
+
+
+def read_plan(record: Record) -> dict[str, Any]:
+    """What a run was to be, from config.yaml and manifest.json: per entry of `NAMES` a string, and `seed`, an integer.
+
+    Raises:
+        Damaged: either file is absent, unreadable, or lacks one of them.
+    """
+    from omegaconf import OmegaConf
+
+    path = record.folder / "config.yaml"
+    config: Any = read(record, "config.yaml", lambda: OmegaConf.to_container(OmegaConf.load(path), resolve=False))
+    manifest: Any = read(record, "manifest.json", lambda: record.read_json("manifest.json"))
+    try:
+        plan = {name: config[name]["name"] for name in NAMES[:-1]}
+        plan |= {"experiment": manifest["experiment"], "seed": config["seed"]}
+    except (LookupError, TypeError):
+        plan = {}
+    if not plan or not all(_is_name(plan[name]) for name in NAMES) or type(plan["seed"]) is not int:
+        raise Damaged(f"config.yaml and manifest.json: must name {', '.join(NAMES)} and seed")
+    return plan
+
+
+def _is_name(value: object) -> bool:
+    """Names end up on terminals and in CSV files: nothing that does not print may hide in one."""
+    return isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()
+
+
+def _is_number(value: object, low: float = -sys.float_info.max, high: float = sys.float_info.max) -> bool:
+    """Finite, and short enough for a float: NaN fails the comparison, as does an integer of 400 digits."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
