@@ -34,7 +34,11 @@ def run(context: typer.Context) -> None:
     from benchmarks.launch import launch
 
     quiet_libraries()
-    sys.exit(launch(context.args))
+    try:
+        sys.exit(launch(context.args))
+    except KeyboardInterrupt:
+        typer.echo("interrupted; what was measured so far is in the record", err=True)
+        sys.exit(130)
 
 
 @app.command()

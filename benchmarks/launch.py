@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks.config import CONF, RunConfig, check_config, check_names, compose_config
 from benchmarks.manifest import command_line
 from tasks.errors import BadInput
+
+RUNS = Path("results/runs")
+"""Where records go unless results.dir says otherwise."""
 
 MULTIRUN = ("-m", "--multirun")
 
@@ -18,10 +22,11 @@ def launch(words: Sequence[str]) -> int:
     """Run what the words say.
 
     Returns:
-        Exit code: 0, 130 after Ctrl-C, 1 where a run of a sweep failed.
+        Exit code: 0, or 1 where a run of a sweep failed.
 
     Raises:
         BadInput: a user's mistake, found before anything is loaded.
+        KeyboardInterrupt: Ctrl-C, which ends a sweep too; the record is marked interrupted.
     """
     overrides = [word for word in words if word not in MULTIRUN]
     for word in overrides:
@@ -29,26 +34,23 @@ def launch(words: Sequence[str]) -> int:
             raise BadInput(f"unknown option {word}; run takes KEY=VALUE overrides and -m")
     if len(overrides) < len(words):
         return sweep(overrides)
-    return run_one(check_config(compose_config(overrides)), overrides)
+    run_one(check_config(compose_config(overrides)), overrides)
+    return 0
 
 
-def run_one(config: RunConfig, overrides: Sequence[str]) -> int:
+def run_one(config: RunConfig, overrides: Sequence[str]) -> None:
     """One run and its row of the table."""
     from benchmarks.run import run
     from benchmarks.table import read_table, render
 
     console = Console()
-    try:
-        outcome = run(config, console, command_line(["run", *overrides]))
-    except KeyboardInterrupt:
-        console.print("interrupted; what was measured is in the record", highlight=False)
-        return 130
+    outcome = run(config, console, command_line(["run", *overrides]))
     if not outcome.ran:
         console.print(f"{outcome.record.name} is complete already; force=true runs it again", highlight=False)
     console.print(f"record: {outcome.record.folder}", highlight=False, soft_wrap=True)
     render(read_table(config.results, only=outcome.record.name), "text", console)
-    console.print(f"samples: python -m benchmarks show {outcome.record.name}", highlight=False, soft_wrap=True)
-    return 0
+    where = "" if config.results == RUNS else f" --runs {config.results}"
+    console.print(f"samples: python -m benchmarks show {outcome.record.name}{where}", highlight=False, soft_wrap=True)
 
 
 def combinations(overrides: Sequence[str]) -> list[list[str]]:

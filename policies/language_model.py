@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from policies.api import PlayCost, Rollout, Sampling, Turn
@@ -152,8 +153,10 @@ def load_policy(config: PolicyConfig, source: Source | None = None) -> LanguageM
             model = _from_gguf(source, dtype)
         else:
             model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=dtype)
-    except OSError as error:
-        first = str(error).splitlines()[0]
+    except (OSError, ValueError, SafetensorError) as error:
+        if isinstance(error, BadInput):
+            raise
+        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(
             f"policy {config.name}: cannot load {source.label}: {first}; offline, give policy.path=FOLDER"
         ) from None

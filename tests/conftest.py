@@ -11,8 +11,6 @@ from policies.language_model import LanguageModel, load_policy
 from policies.source import PolicyConfig
 from policies.tiny.tokenizer import build_tokenizer
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
-
 
 @pytest.fixture(scope="session")
 def untrained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
