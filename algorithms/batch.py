@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +30,29 @@ class RolloutBatch:
     """bool [B, N]: tokens that the policy wrote."""
     turn_of_token: torch.Tensor
     """int64 [B, N]: the turn in which a token was written; -1 where the policy did not write it."""
+    components: Sequence[Component]
+    """The task's, in the order of K."""
+    token_ends: Callable[[Sequence[int]], list[int]]
+    """`policies.chat.Chat.token_ends`: where the tokens of an action end in its text."""
+
+    def span_mask(self) -> torch.Tensor:
+        """bool [B, N, K]: tokens that write at least one character of the span that component k judges.
+
+        A component without a span in a verdict judges all tokens of that turn, and so does one whose span is empty.
+        """
+        mask = self.action_mask[:, :, None].repeat(1, 1, len(self.components))
+        for b, rollout in enumerate(self.rollouts):
+            for turn in rollout.turns:
+                if not turn.verdict.spans:
+                    continue
+                ends = self.token_ends(rollout.completion_ids[turn.start : turn.end])
+                starts = [0, *ends[:-1]]
+                for k, component in enumerate(self.components):
+                    low, high = turn.verdict.spans.get(component.name, (0, 0))
+                    if low < high:
+                        inside = [s < high and e > low for s, e in zip(starts, ends, strict=True)]
+                        mask[b, turn.start : turn.end, k] = torch.tensor(inside)
+        return mask
 
 
 def build_batch(
@@ -37,6 +60,7 @@ def build_batch(
     group_size: int,
     components: Sequence[Component],
     device: torch.device,
+    token_ends: Callable[[Sequence[int]], list[int]],
     rewards: torch.Tensor | None = None,
 ) -> RolloutBatch:
     """Lay rollouts out as tensors.
@@ -46,6 +70,7 @@ def build_batch(
         group_size: rollouts per group; divides B.
         components: the task's, in its order.
         device: where the tensors live.
+        token_ends: the policy's map from an action's ids to the ends of its tokens in the text.
         rewards: float32 [B, K] if somebody has summed them already.
 
     Raises:
@@ -69,4 +94,6 @@ def build_batch(
         weights=torch.tensor([component.weight for component in components], device=device),
         action_mask=(turn_of_token >= 0).to(device),
         turn_of_token=turn_of_token.to(device),
+        components=components,
+        token_ends=token_ends,
     )

@@ -76,7 +76,8 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         output = super()._generate_and_score_completions(inputs)
         size = self.algorithm.config.group_size
         device = output["completion_ids"].device
-        batch = build_batch(self.rollouts, size, self.task.components, device, self.reward_matrix)
+        ends = self.policy.chat.token_ends
+        batch = build_batch(self.rollouts, size, self.task.components, device, ends, self.reward_matrix)
         advantages = self.algorithm.credit(batch)
         check_advantages(advantages, batch)
         output["advantages"] = advantages

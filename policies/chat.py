@@ -68,6 +68,22 @@ class Chat:
             ids = ids[1:]
         return ids
 
+    def token_ends(self, ids: Sequence[int]) -> list[int]:
+        """For each token of an action, how many characters of `text(ids)` are written once it is there.
+
+        The text is decoded prefix by prefix, never encoded again. A token that ends inside a character (half of a
+        UTF-8 sequence) ends where that character begins.
+        """
+        whole = self.text(ids)
+        ends: list[int] = []
+        for count in range(1, len(ids) + 1):
+            prefix = self.text(ids[:count]).rstrip("\ufffd")
+            agreed = len(prefix) if whole.startswith(prefix) else (ends[-1] if ends else 0)
+            ends.append(max(agreed, ends[-1] if ends else 0))
+        if ends:
+            ends[-1] = len(whole)
+        return ends
+
     def text(self, ids: Sequence[int]) -> str:
         """The text that an environment is given for sampled ids: special tokens dropped."""
         text = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -6,10 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from policies.language_model import LanguageModel, load_policy
 from policies.source import PolicyConfig
 from policies.tiny.tokenizer import build_tokenizer
+
+# Imports and a busy machine make first examples slow; a law's test is about the law, not about time.
+settings.register_profile("grpo-bench", deadline=None)
+settings.load_profile("grpo-bench")
 
 
 @pytest.fixture(scope="session")

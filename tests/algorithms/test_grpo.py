@@ -6,33 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rollouts import batch_of, rollout
 
-from algorithms.batch import RolloutBatch, build_batch
 from algorithms.grpo import GRPO, GRPOConfig
 from algorithms.trainer import check_advantages
-from policies.api import Rollout, Turn
-from tasks.api import Component, Problem, Verdict
-
-COMPONENTS = (
-    Component(name="a", weight=1.0, low=-1, high=1, about=""),
-    Component(name="b", weight=0.5, low=-1, high=1, about=""),
-)
-
-
-def rollout(*turns: tuple[float, float]) -> Rollout:
-    """A rollout of turns of three tokens each, with one environment token between."""
-    out = Rollout(problem=Problem(id="p", split="train"), group=0, prompt_ids=[1])
-    for a, b in turns:
-        start = len(out.completion_ids)
-        verdict = Verdict(rewards={"a": a, "b": b}, feedback="", spans={}, solved=False)
-        out.turns.append(Turn(action="", verdict=verdict, start=start, end=start + 3))
-        out.completion_ids += [5, 6, 7, 8]
-        out.mask += [1, 1, 1, 0]
-    return out
-
-
-def batch_of(*rollouts: Rollout, group_size: int) -> RolloutBatch:
-    return build_batch(rollouts, group_size, COMPONENTS, torch.device("cpu"))
 
 
 def test_the_advantage_is_the_summed_reward_centred_and_scaled_in_its_group() -> None:

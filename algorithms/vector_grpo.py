@@ -1,0 +1,125 @@
+"""Vector GRPO: the reward stays a vector until it reaches the tokens. Ours; nearest relatives named below.
+
+With r_{i,t,k} the reward of component k in turn t of rollout i, and gamma_k its discount:
+
+    1. return      G_{i,t,k} = sum over t' >= t of gamma^(t' - t) r_{i,t',k}
+    2. baseline    b_{t,k}, one of
+         group     mean of G_{.,t,k} over the group's rollouts that reached turn t
+         state     mean over rollouts of the whole batch that were in the same state of knowledge before turn t
+                   (GiGPO's anchor states, arXiv 2505.10978); `group` where fewer than two were
+    3. advantage   A_{i,t,k} = (G - b) / (sigma_k + 1e-4), sigma_k the group's deviation over all turns
+    4. tokens      A_i(n) = sum_k w_k m_k(n) A_{i,t(n),k}, with m_k = 1 on the tokens of component k's span, and on all
+                   tokens of the turn where the component has no span
+    5. batch step  (A - mean) / (std + 1e-4), with mean and deviation over rollouts of their mean over action tokens
+
+With one component, one turn, no spans and no batch step this is GRPO; with one turn, no spans and the batch step it is
+GDPO (both are tests). A reward that is NaN takes part in nothing.
+
+Near: Blockwise Advantage Estimation (arXiv 2602.10231), in which a plain per-block group mean hurt: the baseline
+matters more than the split. MT-GRPO (arXiv 2505.11821) for credit by turn.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from algorithms.grpo import EPSILON, GRPO, GRPOConfig
+from tasks.errors import require
+
+if TYPE_CHECKING:
+    from algorithms.batch import RolloutBatch
+
+BASELINES = ("group", "state")
+
+
+@dataclass(kw_only=True)
+class VectorGRPOConfig(GRPOConfig):
+    """conf/algo/vector_grpo.yaml."""
+
+    name: str = "vector_grpo"
+    baseline: str = "group"
+    """What a return is compared with: group or state."""
+    discount: float = 1.0
+    """gamma, the same for every component, in [0, 1]."""
+    spans: bool = True
+    """Whether a component's advantage goes only to the tokens that it judges."""
+    batch_step: bool = True
+    """Whether advantages are normalised over the batch at the end."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.baseline in BASELINES, f"algo.baseline={self.baseline}: use one of {', '.join(BASELINES)}")
+        require(0 <= self.discount <= 1, f"algo.discount={self.discount:g} must be from 0 to 1")
+
+
+class VectorGRPO(GRPO):
+    """Multi-component returns, per-turn baselines, credit by span."""
+
+    Config = VectorGRPOConfig
+    config: VectorGRPOConfig
+
+    def credit(self, batch: RolloutBatch) -> torch.Tensor:
+        """Advantages float32 [rollouts, tokens]; 0 on tokens that the policy did not write."""
+        returns = discounted(batch.turn_rewards, self.config.discount)
+        baseline = group_baseline(returns, batch.group_size)
+        if self.config.baseline == "state":
+            baseline = state_baseline(returns, baseline, batch)
+        advantages = returns - baseline
+        if self.config.scale_rewards:
+            advantages = advantages / (group_deviation(advantages, batch.group_size) + EPSILON)
+        advantages = advantages.nan_to_num(0.0) * batch.weights
+        at_tokens = advantages.gather(
+            1, batch.turn_of_token.clamp(min=0)[:, :, None].expand(-1, -1, len(batch.weights))
+        )
+        mask = batch.span_mask() if self.config.spans else batch.action_mask[:, :, None]
+        credit = (at_tokens * mask).sum(2)
+        return over_batch(credit, batch.action_mask) if self.config.batch_step else credit * batch.action_mask
+
+
+def discounted(rewards: torch.Tensor, discount: float) -> torch.Tensor:
+    """Returns [B, T, K] of rewards [B, T, K]; NaN where the reward is NaN, which counts as 0 for earlier turns."""
+    later = torch.zeros_like(rewards[:, 0])
+    returns = []
+    for turn in reversed(range(rewards.shape[1])):
+        later = rewards[:, turn].nan_to_num(0.0) + discount * later
+        returns.append(later.masked_fill(rewards[:, turn].isnan(), torch.nan))
+    return torch.stack(returns[::-1], dim=1)
+
+
+def group_baseline(returns: torch.Tensor, group_size: int) -> torch.Tensor:
+    """Mean return of the group at each turn, over the rollouts that have one: [B, T, K]."""
+    grouped = returns.view(-1, group_size, *returns.shape[1:])
+    return grouped.nanmean(1, keepdim=True).expand_as(grouped).flatten(0, 1)
+
+
+def state_baseline(returns: torch.Tensor, fallback: torch.Tensor, batch: RolloutBatch) -> torch.Tensor:
+    """Mean return of the batch's rollouts in the same state of knowledge: [B, T, K]; `fallback` in states seen once."""
+    states: dict[object, list[tuple[int, int]]] = defaultdict(list)
+    for b, rollout in enumerate(batch.rollouts):
+        for turn, knowledge in enumerate(rollout.knowledge):
+            states[knowledge].append((b, turn))
+    baseline = fallback.clone()
+    for places in states.values():
+        if len(places) > 1:
+            rows, turns = (torch.tensor(axis, device=returns.device) for axis in zip(*places, strict=True))
+            baseline[rows, turns] = returns[rows, turns].nanmean(0)
+    return baseline
+
+
+def group_deviation(residuals: torch.Tensor, group_size: int) -> torch.Tensor:
+    """Root of the group's summed squares over (turns reached - 1), per component: [B, 1, K]."""
+    groups = residuals.shape[0] // group_size
+    grouped = residuals.reshape(groups, group_size * residuals.shape[1], residuals.shape[2])
+    count = (~grouped.isnan()).sum(1)
+    deviation = (grouped.square().nansum(1) / (count - 1).clamp(min=1)).sqrt()
+    return deviation.repeat_interleave(group_size, 0)[:, None]
+
+
+def over_batch(credit: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Centre and scale credit [B, N] by the mean and deviation over rollouts of their mean over action tokens."""
+    means = (credit * mask).sum(1) / mask.sum(1).clamp(min=1)
+    return (credit - means.mean()) / (means.std() + EPSILON) * mask
