@@ -1,4 +1,4 @@
-"""What a policy is: a language model that can be improved, and what it leaves behind when it plays.
+"""What playing takes and leaves behind: sampling settings, rollouts as tokens, costs.
 
 Tokens are never re-encoded: the ids that were sampled go into the rollout as they are, what the environment says is
 appended as its own ids, and `Rollout.mask` tells them apart.
@@ -6,14 +6,10 @@ appended as its own ids, and `Rollout.mask` tells them apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import torch
-
-from tasks.api import Message, Problem, Task, Verdict
+from tasks.api import Message, Problem, Verdict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,44 +88,3 @@ class PlayCost:
             self.flops + other.flops,
             self.score_s + other.score_s,
         )
-
-
-class Policy(Protocol):
-    """A language model that plays episodes."""
-
-    name: str
-    model: torch.nn.Module
-    tokenizer: Any
-    instructions: str
-    """The system prompt."""
-    device: torch.device
-    max_action_tokens: int | None
-    """A cap of the policy's own on one action, beside the task's."""
-
-    def play(
-        self,
-        task: Task,
-        problems: Sequence[Problem],
-        group_size: int,
-        sampling: Sampling,
-        seed: int,
-        progress: Callable[[int], None] | None = None,
-    ) -> tuple[list[Rollout], PlayCost]:
-        """Play every problem `group_size` times.
-
-        Args:
-            task: whose environment judges.
-            problems: what to play.
-            group_size: episodes per problem.
-            sampling: how actions are drawn.
-            seed: of the draws; the same seed gives the same rollouts on the same machine and thread count.
-            progress: called with the number of rollouts finished so far.
-
-        Returns:
-            Rollouts in the order of `problems`, each problem's group side by side, and what they cost.
-        """
-        ...
-
-    def save(self, folder: Path) -> None:
-        """Write weights (safetensors), tokenizer and instructions; `load` reads them back bit for bit."""
-        ...

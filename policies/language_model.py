@@ -25,7 +25,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 class LanguageModel:
-    """A policy: model, tokenizer and instructions."""
+    """A policy: model, tokenizer and instructions (the system prompt)."""
 
     def __init__(self, config: PolicyConfig, source: Source, model: Any, tokenizer: Any, device: torch.device) -> None:
         self.config = config
@@ -48,7 +48,19 @@ class LanguageModel:
         seed: int,
         progress: Callable[[int], None] | None = None,
     ) -> tuple[list[Rollout], PlayCost]:
-        """See `policies.api.Policy.play`."""
+        """Play every problem `group_size` times.
+
+        Args:
+            task: whose environment judges.
+            problems: what to play.
+            group_size: episodes per problem.
+            sampling: how actions are drawn.
+            seed: of the draws; the same seed gives the same rollouts on the same machine and thread count.
+            progress: called with the number of rollouts finished so far.
+
+        Returns:
+            Rollouts in the order of `problems`, each problem's group side by side, and what they cost.
+        """
         generator = torch.Generator(self.device).manual_seed(seed)
         jobs = [(group, problem) for group, problem in enumerate(problems) for _ in range(group_size)]
         rollouts: list[Rollout] = []

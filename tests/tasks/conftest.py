@@ -7,11 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
-
-# A busy machine is no failure: time is judged only where a test says so.
-settings.register_profile("tasks", deadline=None)
-settings.load_profile("tasks")
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 
