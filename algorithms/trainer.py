@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
@@ -19,10 +19,12 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from algorithms.api import Session
 from algorithms.batch import RolloutBatch, build_batch
-from algorithms.policy_gradient import PolicyGradient, PolicyGradientConfig
 from policies.api import Rollout, Sampling
 from policies.language_model import LanguageModel
 from tasks.api import Task
+
+if TYPE_CHECKING:
+    from algorithms.policy_gradient import PolicyGradient, PolicyGradientConfig
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 from trl import GRPOConfig as TrlConfig

@@ -9,7 +9,8 @@ Three things are in the lessons on purpose, so that every family of algorithms h
 - *Every failure occurs* that the reward components tell apart: broken format, no real word, broken clues, no progress,
   wrong arithmetic, no steps.
 
-Only secrets and problems of the train split are ever played; the guess list is common knowledge.
+The guess list is common knowledge, and in the last stage every word of it may be the secret: which words are kept for
+val and test is something that tiny must not know. Questions of val and test are never asked.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import random
 from dataclasses import dataclass
 
 from policies.tiny.tokenizer import GSM_RULES, RETRY, WORDLE_RULES
-from tasks.api import Message
+from tasks.api import SPLITS, Message
 from tasks.clues import LENGTH, Clues
 from tasks.gsm_synth import LARGEST, GsmSynth, draw_problem
 from tasks.wordle import Game, Wordle, row, write_action
@@ -38,8 +39,13 @@ class Habits:
     solution: int
     sum_revision: int
     """Relative frequencies of the five kinds of lessons."""
+    all_secrets: bool
+    """Play secrets of every split, not of train alone: a policy that only ever saw train secrets won would learn which
+    words those are, and shun the others."""
     slip: float
-    """A kind of clue is ignored, per guess."""
+    """A kind of clue is ignored, per guess of a game."""
+    turn_slip: float
+    """The same in a single turn from a given history."""
     misspell: float
     """One letter of a guess is replaced."""
     terse: float
@@ -81,11 +87,12 @@ class WordleTeacher:
 
     def __init__(self, task: Wordle, rng: random.Random, habits: Habits) -> None:
         self.task, self.rng, self.habits = task, rng, habits
-        self.secrets = [problem.secret for problem in task.problems("train")]
+        splits = SPLITS if habits.all_secrets else SPLITS[:1]
+        self.problems = [problem for split in splits for problem in task.problems(split)]
         self.guesses = task.words.guesses
 
-    def _slips(self, rules: tuple[str, ...]) -> list[bool]:
-        return [self.rng.random() < (HELD if rule in rules else self.habits.slip) for rule in WORDLE_RULES]
+    def _slips(self, rules: tuple[str, ...], often: float) -> list[bool]:
+        return [self.rng.random() < (HELD if rule in rules else often) for rule in WORDLE_RULES]
 
     def _pick(self, clues: Clues, slips: list[bool]) -> str:
         """A random word of the list that respects the kinds of clues that are not slipped."""
@@ -98,9 +105,9 @@ class WordleTeacher:
         fits = [word for word in self.guesses if loose.allows(word)]
         return self.rng.choice(fits or self.guesses)
 
-    def action(self, clues: Clues, rules: tuple[str, ...]) -> str:
-        """One action with the usual slips in thought, guess and form."""
-        rng, slips = self.rng, self._slips(rules)
+    def action(self, clues: Clues, rules: tuple[str, ...], often: float) -> str:
+        """One action with slips in guess and form."""
+        rng, slips = self.rng, self._slips(rules, often)
         guess = self._pick(clues, slips)
         if rng.random() < (0.01 if slips[3] is False and WORDLE_RULES[3] in rules else self.habits.misspell):
             position = rng.randrange(LENGTH)
@@ -111,18 +118,18 @@ class WordleTeacher:
         """A whole game."""
         rng, task = self.rng, self.task
         rules = draw_rules(WORDLE_RULES, rng)
-        episode = task.start(rng.choice(task.problems("train")))
+        episode = task.start(rng.choice(self.problems))
         while not episode.done:
-            episode.step(self.action(episode.clues, rules))
+            episode.step(self.action(episode.clues, rules, self.habits.slip))
         messages = instruct(task.instructions, rules) + episode.messages
         return Lesson(messages, (True,) * sum(m["role"] == "assistant" for m in messages))
 
     def _played(self, rules: tuple[str, ...]) -> tuple[Clues, list[Message]]:
         """A game in the middle, played out as a chat."""
         while True:
-            episode = self.task.start(self.rng.choice(self.task.problems("train")))
+            episode = self.task.start(self.rng.choice(self.problems))
             for _ in range(self.rng.randint(1, self.task.max_turns - 1)):
-                episode.step(self.action(episode.clues, rules))
+                episode.step(self.action(episode.clues, rules, self.habits.slip))
                 if episode.done:
                     break
             if not episode.done:
@@ -131,7 +138,7 @@ class WordleTeacher:
     def _told(self) -> tuple[Clues, list[Message]]:
         """A game in the middle, told as one message."""
         rng = self.rng
-        game = Game(self.task.words, rng.choice(self.secrets))
+        game = Game(self.task.words, rng.choice(self.problems).secret)
         longest = rng.randint(1, self.task.max_turns - 1)
         told = Game(self.task.words, game.secret)
         history = telling_history(told, rng, longest)
@@ -144,7 +151,7 @@ class WordleTeacher:
         """One turn from a given history."""
         rules = draw_rules(WORDLE_RULES, self.rng)
         clues, chat = self._told()
-        action = self.action(clues, rules)
+        action = self.action(clues, rules, self.habits.turn_slip)
         return Lesson(
             [*instruct(self.task.instructions, rules), *chat, {"role": "assistant", "content": action}], (True,)
         )
@@ -167,7 +174,7 @@ class WordleTeacher:
         elif kind > 0.6:
             lines = arbitrary_lines(first, rng.choice(self.guesses), rng)
         named = obey(lines)
-        slips = self._slips(rules)
+        slips = self._slips(rules, self.habits.slip)
         loose = merge(
             Clues(
                 fixed={} if slips[0] else clues.fixed,

@@ -90,7 +90,7 @@ def test_grpo_is_bare_trl_on_single_turn_data(tiny: LanguageModel, tmp_path: Pat
 
     assert any(step["groups_without_signal"] < 1 for step in session.steps), "nothing was learned: an empty comparison"
     # Our sampler leaves torch's global generator alone, so micro-batches are shuffled otherwise; sums differ at 1e-7.
-    assert [step["loss"] for step in session.steps] == pytest.approx(losses, rel=1e-5)
+    assert [step["loss"] for step in session.steps] == pytest.approx(losses, rel=1e-5, abs=1e-6)
     start = load_policy(tiny.config).model.state_dict()
     moved = 0.0
     for (name, one), other in zip(ours.model.state_dict().items(), theirs.model.state_dict().values(), strict=True):

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -135,11 +134,13 @@ def test_an_algorithm_that_raises_leaves_a_failed_record_with_the_reason(
 
 def test_ctrl_c_leaves_an_interrupted_record_with_what_was_measured(tmp_path: Path) -> None:
     words = [*SMALL, "budget.updates=500", f"results.dir={tmp_path}"]
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks", "run", *words], stdout=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("*/curve.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    time.sleep(3)
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "benchmarks", "run", *words], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    for line in process.stdout:
+        if "  update 1  " in line:
+            break
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
