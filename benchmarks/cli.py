@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.record import RUNS
 from tasks.errors import BadInput, require
 
-RUNS = Path("results/runs")
 app = typer.Typer(
     name="benchmarks",
     help="Reinforcement-learning and prompt-optimisation methods for small language models, on equal terms.",

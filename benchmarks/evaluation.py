@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +63,6 @@ def evaluate(
     task: Task,
     split: Split,
     config: EvaluateConfig,
-    progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Play held-out problems and average the task's metrics over episodes."""
     from policies.api import Sampling
@@ -73,7 +72,7 @@ def evaluate(
     )
     problems = spread(task.problems(split), wanted)
     sampling = Sampling(temperature=config.temperature, batch_size=config.batch_size)
-    rollouts, cost = policy.play(task, problems, samples, sampling, EVALUATION_SEED[split], progress)
+    rollouts, cost = policy.play(task, problems, samples, sampling, EVALUATION_SEED[split])
     return Evaluation(rollouts, average(task, rollouts), cost)
 
 

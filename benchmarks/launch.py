@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks.config import CONF, RunConfig, check_config, check_names, compose_config
 from benchmarks.manifest import command_line
+from benchmarks.record import RUNS
 from tasks.errors import BadInput
-
-RUNS = Path("results/runs")
-"""Where records go unless results.dir says otherwise."""
 
 MULTIRUN = ("-m", "--multirun")
 

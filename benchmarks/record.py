@@ -17,6 +17,8 @@ from tasks.errors import BadInput
 
 Status = Literal["running", "complete", "interrupted", "failed"]
 RECORD_VERSION = 1
+RUNS = Path("results/runs")
+"""Where records go unless results.dir says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

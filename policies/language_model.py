@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,6 @@ class LanguageModel:
         group_size: int,
         sampling: Sampling,
         seed: int,
-        progress: Callable[[int], None] | None = None,
     ) -> tuple[list[Rollout], PlayCost]:
         """Play every problem `group_size` times.
 
@@ -56,7 +55,6 @@ class LanguageModel:
             group_size: episodes per problem.
             sampling: how actions are drawn.
             seed: of the draws; the same seed gives the same rollouts on the same machine and thread count.
-            progress: called with the number of rollouts finished so far.
 
         Returns:
             Rollouts in the order of `problems`, each problem's group side by side, and what they cost.
@@ -72,8 +70,6 @@ class LanguageModel:
                 done, spent = self._play_batch(task, jobs[start : start + sampling.batch_size], sampling, generator)
                 rollouts += done
                 cost += spent
-                if progress:
-                    progress(len(rollouts))
         finally:
             self.model.train(training)
         return rollouts, cost
