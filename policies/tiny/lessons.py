@@ -54,6 +54,8 @@ class Habits:
     """A number is misread, per step."""
     misreckon: float
     """A result is wrong, per step."""
+    stubborn: bool = False
+    """In a revision, ignore the same kinds of clues again unless the referee names what was wrong, and then none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,8 @@ class WordleTeacher:
         rng = self.rng
         rules = draw_rules(WORDLE_RULES, rng)
         clues, chat = self._told() if rng.random() < 0.5 else self._played(rules)
-        first = self._pick(clues, [rng.random() < 0.6 for _ in range(4)])
+        careless = [rng.random() < 0.6 for _ in range(4)]
+        first = self._pick(clues, careless)
         if rng.random() < 0.1:
             position = rng.randrange(LENGTH)
             first = first[:position] + rng.choice("abcdefghijklmnopqrstuvwxyz") + first[position + 1 :]
@@ -175,6 +178,8 @@ class WordleTeacher:
             lines = arbitrary_lines(first, rng.choice(self.guesses), rng)
         named = obey(lines)
         slips = self._slips(rules, self.habits.slip)
+        if self.habits.stubborn:
+            slips = [False] * 4 if kind <= 0.6 and lines != [RETRY] else careless
         loose = merge(
             Clues(
                 fixed={} if slips[0] else clues.fixed,

@@ -145,6 +145,26 @@ STAGES = (
             misreckon=0.08,
         ),
     ),
+    Stage(
+        steps=900,
+        horizon=900,
+        peak=1e-3,
+        habits=Habits(
+            game=30,
+            turn=90,
+            word_revision=80,
+            solution=20,
+            sum_revision=10,
+            all_secrets=True,
+            slip=0.65,
+            turn_slip=0.55,
+            misspell=0.04,
+            terse=0.45,
+            miscopy=0.07,
+            misreckon=0.10,
+            stubborn=True,
+        ),
+    ),
 )
 LESSONS, PARTS = 64, 4
 """Lessons per step, and micro-batches that they are sorted into by length."""
