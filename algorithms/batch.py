@@ -55,6 +55,18 @@ class RolloutBatch:
         return mask
 
 
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """Tokens to be made more or less likely that no rollout of the batch holds."""
+
+    context: list[int]
+    """What comes before them."""
+    target: list[int]
+    """The tokens."""
+    advantages: torch.Tensor
+    """float32 [tokens of the target]."""
+
+
 def build_batch(
     rollouts: Sequence[Rollout],
     group_size: int,

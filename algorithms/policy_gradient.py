@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from tasks.errors import require
 if TYPE_CHECKING:
     import torch
 
-    from algorithms.batch import RolloutBatch
+    from algorithms.batch import Demonstration, RolloutBatch
     from policies.language_model import LanguageModel
 
 
@@ -59,10 +60,18 @@ class PolicyGradient(Algorithm):
     """Plays groups, turns verdicts into one advantage per token, and follows the gradient."""
 
     config: PolicyGradientConfig
+    policy: LanguageModel
+    """Set by `improve`, like the two below."""
+    task: Task
+    session: Session
 
     @abstractmethod
     def credit(self, batch: RolloutBatch) -> torch.Tensor:
         """Turn verdicts into advantages: float32 [rollouts] or [rollouts, tokens]; higher is better."""
+
+    def demonstrations(self, batch: RolloutBatch) -> Sequence[Demonstration]:
+        """Tokens to train on beside the rollouts, asked for after `credit`; the loss's denominator stays theirs."""
+        return ()
 
     def trl_settings(self) -> dict[str, Any]:
         """Settings of TRL's GRPOConfig that the algorithm stands for (loss type, clipping, ...)."""
@@ -72,4 +81,5 @@ class PolicyGradient(Algorithm):
         """Train until the session closes."""
         from algorithms.trainer import RolloutTrainer
 
+        self.policy, self.task, self.session = policy, task, session
         RolloutTrainer(self, policy, task, session).train()

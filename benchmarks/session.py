@@ -58,12 +58,22 @@ class RunSession:
 
     def play(self, problems: Sequence[Problem], group_size: int, sampling: Sampling) -> list[Rollout]:
         """Play train problems and book what it took."""
-        self._plays += 1
-        seed = (self.seed + 1) * SEED_STRIDE + self._plays
         with self.phase("rollout"):
-            rollouts, cost = self.policy.play(self.task, problems, group_size, sampling, seed)
+            rollouts, cost = self.policy.play(self.task, problems, group_size, sampling, self._next_seed())
         self._book("rollout", cost)
         return rollouts
+
+    def sample(self, contexts: Sequence[list[int]], sampling: Sampling) -> list[list[int]]:
+        """Write one action after each context and book what it took."""
+        with self.phase("rollout"):
+            limit = self.policy.action_limit(self.task)
+            actions, cost = self.policy.sample(contexts, limit, sampling, self._next_seed())
+        self._book("rollout", cost)
+        return actions
+
+    def _next_seed(self) -> int:
+        self._plays += 1
+        return (self.seed + 1) * SEED_STRIDE + self._plays
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -85,7 +85,7 @@ class LanguageModel:
         ]
         eos = self.tokenizer.eos_token_id
         sampler = Sampler(self.model, pad=self.tokenizer.pad_token_id, ends=[eos], generator=generator)
-        limit = min(task.max_action_tokens, self.max_action_tokens or task.max_action_tokens)
+        limit = self.action_limit(task)
         live = list(range(len(jobs)))
         blocks = [rollout.prompt_ids for rollout in rollouts]
         while live:
@@ -116,6 +116,46 @@ class LanguageModel:
         for rollout, episode in zip(rollouts, episodes, strict=True):
             rollout.messages = episode.messages
         return rollouts, self._cost(rollouts, score_s)
+
+    def action_limit(self, task: Task) -> int:
+        """Tokens that one action may have: the task's word, or less where the policy says so."""
+        return min(task.max_action_tokens, self.max_action_tokens or task.max_action_tokens)
+
+    def sample(
+        self, contexts: Sequence[list[int]], limit: int, sampling: Sampling, seed: int
+    ) -> tuple[list[list[int]], PlayCost]:
+        """Write one action after each context.
+
+        Args:
+            contexts: token ids, each ending where the assistant begins to write.
+            limit: tokens that an action may have.
+            sampling: how actions are drawn.
+            seed: of the draws.
+
+        Returns:
+            The sampled ids of each action, and what they cost; each counts as a rollout.
+        """
+        generator = torch.Generator(self.device).manual_seed(seed)
+        actions: list[list[int]] = []
+        training = self.model.training
+        self.model.eval()
+        try:
+            for start in range(0, len(contexts), sampling.batch_size):
+                sampler = Sampler(
+                    self.model,
+                    pad=self.tokenizer.pad_token_id,
+                    ends=[self.tokenizer.eos_token_id],
+                    generator=generator,
+                )
+                actions += sampler.extend(contexts[start : start + sampling.batch_size], limit, sampling)
+        finally:
+            self.model.train(training)
+        cost = PlayCost(rollouts=len(contexts))
+        for context, action in zip(contexts, actions, strict=True):
+            cost.prompt_tokens += len(context)
+            cost.generated_tokens += len(action)
+            cost.flops += self.shape.forward(len(context) + len(action), heads=len(action))
+        return actions, cost
 
     def _cost(self, rollouts: Sequence[Rollout], score_s: float) -> PlayCost:
         cost = PlayCost(rollouts=len(rollouts), score_s=score_s)

@@ -33,6 +33,10 @@ class StubSession:
         self.plays += 1
         return self.policy.play(self.task, problems, group_size, sampling, self.plays)[0]
 
+    def sample(self, contexts: Sequence[list[int]], sampling: Sampling) -> list[list[int]]:
+        self.plays += 1
+        return self.policy.sample(contexts, self.policy.action_limit(self.task), sampling, self.plays)[0]
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         yield
