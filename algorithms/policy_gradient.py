@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from algorithms.api import Algorithm, Session
+from policies.api import Sampling
 from tasks.api import Task
 from tasks.errors import require
 
@@ -72,6 +73,10 @@ class PolicyGradient(Algorithm):
     def demonstrations(self, batch: RolloutBatch) -> Sequence[Demonstration]:
         """Tokens to train on beside the rollouts, asked for after `credit`; the loss's denominator stays theirs."""
         return ()
+
+    def sampling(self) -> Sampling:
+        """How the rollouts are drawn."""
+        return Sampling(temperature=self.config.temperature)
 
     def trl_settings(self) -> dict[str, Any]:
         """Settings of TRL's GRPOConfig that the algorithm stands for (loss type, clipping, ...)."""

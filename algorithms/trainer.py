@@ -19,7 +19,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from algorithms.api import Session
 from algorithms.batch import Demonstration, RolloutBatch, build_batch
-from policies.api import Rollout, Sampling
+from policies.api import Rollout
 from policies.language_model import LanguageModel
 from tasks.api import Task
 
@@ -40,7 +40,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
     def __init__(self, algorithm: PolicyGradient, policy: LanguageModel, task: Task, session: Session) -> None:
         config = algorithm.config
         self.algorithm, self.policy, self.task, self.session = algorithm, policy, task, session
-        self.sampling = Sampling(temperature=config.temperature)
+        self.sampling = algorithm.sampling()
         self.problems = {problem.id: problem for problem in task.problems("train")}
         self.rollouts: list[Rollout] = []
         self.reward_matrix: torch.Tensor | None = None

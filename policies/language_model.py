@@ -96,6 +96,8 @@ class LanguageModel:
             for row, (index, ids) in enumerate(zip(live, actions, strict=True)):
                 rollout, episode = rollouts[index], episodes[index]
                 rollout.knowledge.append(episode.knowledge())
+                if sampling.hidden:
+                    rollout.hidden.append(sampler.hidden[row])
                 ended = ids[-1] == eos
                 text = self.chat.text(ids)
                 start = len(rollout.completion_ids)
