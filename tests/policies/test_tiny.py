@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,10 +16,12 @@ from hypothesis import strategies as st
 from benchmarks.config import check_config, compose_config
 from benchmarks.evaluation import average
 from benchmarks.plugins import load_class
-from policies.api import Sampling
+from policies.api import Rollout, Sampling
 from policies.language_model import LanguageModel
-from policies.tiny.tokenizer import GSM_RULES, WORDLE_RULES, build_tokenizer
-from tasks.api import Task
+from policies.tiny.tokenizer import GSM_RULES, RETRY, WORDLE_RULES, build_tokenizer
+from tasks.api import Message, Task
+from tasks.clues import Clues
+from tasks.wordle import Wordle, read_action
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "policies/tiny/weights"
 RULES = {"wordle": WORDLE_RULES, "wordle_turn": WORDLE_RULES, "gsm_synth": GSM_RULES}
@@ -72,3 +77,62 @@ def test_rules_in_the_instructions_make_it_play_better(tiny: LanguageModel, name
         rollouts, _ = tiny.play(task, task.problems("test")[:150], 1, Sampling(), seed=1)
         solved.append(average(task, rollouts)["solved"])
     assert solved[1] > solved[0] + 0.1
+
+
+def test_a_second_guess_heeds_what_the_feedback_says_and_not_only_that_there_is_some(tiny: LanguageModel) -> None:
+    task = embedded_task("wordle")
+    assert isinstance(task, Wordle)
+    tiny.instructions = task.instructions
+    rollouts, _ = tiny.play(task, list(task.problems("test")) * 3, 2, Sampling(), seed=5)
+    faults = [found for rollout in rollouts for found in broken_clues(task, rollout)]
+    assert len(faults) > 1500
+    told = {
+        "retry": [RETRY] * len(faults),
+        "own": [fault.feedback for fault in faults],
+        "shuffled": [fault.feedback for fault in faults[1:] + faults[:1]],
+    }
+    share = {name: respected(tiny, task, faults, lines) for name, lines in told.items()}
+    gain = share["own"] - share["retry"]
+    assert gain >= 0.1
+    assert share["shuffled"] - share["retry"] < gain / 3
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A guess that broke a clue: the chat before it, the action, what the referee said, the clues it should have kept."""
+
+    messages: list[Message]
+    action: str
+    feedback: str
+    clues: Clues
+
+
+def broken_clues(task: Wordle, rollout: Rollout) -> list[Fault]:
+    """The faults of a game."""
+    episode, found = task.start(rollout.problem), []
+    for turn in rollout.turns:
+        messages, clues = episode.messages, copy.deepcopy(episode.clues)
+        verdict = episode.step(turn.action)
+        if read_action(turn.action).guess and verdict.rewards["consistent"] < 0:
+            found.append(Fault(messages, turn.action, verdict.feedback, clues))
+    return found
+
+
+def respected(policy: LanguageModel, task: Wordle, faults: Sequence[Fault], lines: Sequence[str]) -> float:
+    """Share of second guesses, made after these lines, that break no clue at all."""
+    contexts = [
+        policy.chat.prompt(
+            policy.instructions,
+            [
+                *fault.messages,
+                {"role": "assistant", "content": fault.action},
+                {"role": "user", "content": line},
+            ],
+        )
+        for fault, line in zip(faults, lines, strict=True)
+    ]
+    actions, _ = policy.sample(contexts, policy.action_limit(task), Sampling(), seed=11)
+    guesses = [read_action(policy.chat.text(ids)).guess for ids in actions]
+    return sum(bool(guess) and fault.clues.allows(guess) for guess, fault in zip(guesses, faults, strict=True)) / len(
+        faults
+    )
