@@ -58,12 +58,28 @@ class RunSession:
 
     def play(self, problems: Sequence[Problem], group_size: int, sampling: Sampling) -> list[Rollout]:
         """Play train problems and book what it took."""
-        self._plays += 1
-        seed = (self.seed + 1) * SEED_STRIDE + self._plays
         with self.phase("rollout"):
-            rollouts, cost = self.policy.play(self.task, problems, group_size, sampling, seed)
+            rollouts, cost = self.policy.play(self.task, problems, group_size, sampling, self._next_seed())
         self._book("rollout", cost)
         return rollouts
+
+    def play_forks(self, problems: Sequence[Problem], forks: int, sampling: Sampling) -> list[Rollout]:
+        """Play train problems as trees and book what it took."""
+        from policies.forks import play_forks
+
+        with self.phase("rollout"):
+            rollouts, cost = play_forks(self.policy, self.task, problems, forks, sampling, self._next_seed())
+        self._book("rollout", cost)
+        return rollouts
+
+    def remaining(self) -> dict[str, float]:
+        """What is left of each limit that is set."""
+        spent = self.ledger.spent()
+        return {name: limit - spent[name] for name, limit in self.config.budget.limits().items()}
+
+    def _next_seed(self) -> int:
+        self._plays += 1
+        return (self.seed + 1) * SEED_STRIDE + self._plays
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
