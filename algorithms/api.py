@@ -59,6 +59,14 @@ class Session(Protocol):
         """What is left of each limit that the budget sets: some of flops, rollouts, tokens, updates, seconds."""
         ...
 
+    def sample(self, contexts: Sequence[list[int]], sampling: Sampling) -> list[list[int]]:
+        """Write one action after each context (token ids); booked like rollouts, one each.
+
+        Returns:
+            The sampled ids of each action.
+        """
+        ...
+
     def phase(self, name: Phase) -> AbstractContextManager[None]:
         """Book the time inside to a phase. Phases nest; inner time is taken from the outer one."""
         ...

@@ -32,6 +32,9 @@ class RolloutBatch:
     """int64 [B, N]: the turn in which a token was written; -1 outside `action_mask`."""
     components: Sequence[Component]
     """The task's, in the order of K."""
+    hidden: torch.Tensor | None
+    """float32 [B, T, width]: the policy's last hidden state before each turn, NaN where there was no such turn; None
+    where it was not asked for."""
     token_ends: Callable[[Sequence[int]], list[int]]
     """`policies.chat.Chat.token_ends`: where the tokens of an action end in its text."""
 
@@ -53,6 +56,18 @@ class RolloutBatch:
                         inside = [s < high and e > low for s, e in zip(starts, ends, strict=True)]
                         mask[b, turn.start : turn.end, k] = torch.tensor(inside)
         return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """Tokens to be made more or less likely that no rollout of the batch holds."""
+
+    context: list[int]
+    """What comes before them."""
+    target: list[int]
+    """The tokens."""
+    advantages: torch.Tensor
+    """float32 [tokens of the target]."""
 
 
 def masks_once(rollouts: Sequence[Rollout]) -> list[list[int]]:
@@ -111,5 +126,15 @@ def build_batch(
         action_mask=(turn_of_token >= 0).to(device),
         turn_of_token=turn_of_token.to(device),
         components=components,
+        hidden=_hidden(rollouts, turns, device),
         token_ends=token_ends,
     )
+
+
+def _hidden(rollouts: Sequence[Rollout], turns: int, device: torch.device) -> torch.Tensor | None:
+    if not rollouts[0].hidden:
+        return None
+    hidden = torch.full((len(rollouts), turns, len(rollouts[0].hidden[0])), torch.nan, device=device)
+    for b, rollout in enumerate(rollouts):
+        hidden[b, : len(rollout.hidden)] = torch.stack(rollout.hidden).to(device)
+    return hidden

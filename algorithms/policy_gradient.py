@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from algorithms.api import Algorithm, Session
+from policies.api import Sampling
 from tasks.api import Problem, Task
 from tasks.errors import require
 
 if TYPE_CHECKING:
     import torch
 
-    from algorithms.batch import RolloutBatch
-    from policies.api import Rollout, Sampling
+    from algorithms.batch import Demonstration, RolloutBatch
+    from policies.api import Rollout
     from policies.language_model import LanguageModel
 
 
@@ -75,6 +76,10 @@ class PolicyGradient(Algorithm):
     """Plays groups, turns verdicts into one advantage per token, and follows the gradient."""
 
     config: PolicyGradientConfig
+    policy: LanguageModel
+    """Set by `improve`, like the two below."""
+    task: Task
+    session: Session
 
     def rollouts_per_problem(self, task: Task) -> int:
         """How many rollouts of a problem `play` returns, at most."""
@@ -87,6 +92,14 @@ class PolicyGradient(Algorithm):
     @abstractmethod
     def credit(self, batch: RolloutBatch) -> torch.Tensor:
         """Turn verdicts into advantages: float32 [rollouts] or [rollouts, tokens]; higher is better."""
+
+    def demonstrations(self, batch: RolloutBatch) -> Sequence[Demonstration]:
+        """Tokens to train on beside the rollouts, asked for after `credit`; the loss's denominator stays theirs."""
+        return ()
+
+    def sampling(self) -> Sampling:
+        """How the rollouts are drawn."""
+        return Sampling(temperature=self.config.temperature)
 
     def facts(self, batch: RolloutBatch) -> dict[str, float]:
         """What the ledger's row says of the rollouts of an update."""
@@ -103,4 +116,5 @@ class PolicyGradient(Algorithm):
         """Train until the session closes."""
         from algorithms.trainer import RolloutTrainer
 
+        self.policy, self.task, self.session = policy, task, session
         RolloutTrainer(self, policy, task, session).train()

@@ -8,7 +8,7 @@ Three hooks into TRL 1.16 carry everything (tests/algorithms/test_trl_hooks.py f
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from algorithms.api import Session
-from algorithms.batch import RolloutBatch, build_batch, masks_once
-from policies.api import Rollout, Sampling
+from algorithms.batch import Demonstration, RolloutBatch, build_batch, masks_once
+from policies.api import Rollout
 from policies.language_model import LanguageModel
 from tasks.api import Task
 
@@ -40,7 +40,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
     def __init__(self, algorithm: PolicyGradient, policy: LanguageModel, task: Task, session: Session) -> None:
         config = algorithm.config
         self.algorithm, self.policy, self.task, self.session = algorithm, policy, task, session
-        self.sampling = Sampling(temperature=config.temperature)
+        self.sampling = algorithm.sampling()
         self.rows_per_problem = algorithm.rollouts_per_problem(task)
         self.problems = {problem.id: problem for problem in task.problems("train")}
         self.rollouts: list[Rollout] = []
@@ -95,8 +95,9 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         check_advantages(advantages, batch)
         fillers = len(output["completion_ids"]) - len(self.rollouts)
         output["advantages"] = torch.cat([advantages, advantages.new_zeros(fillers, *advantages.shape[1:])])
-        self._book_update(batch)
-        return output
+        extra = self.algorithm.demonstrations(batch)
+        self._book_update(batch, extra)
+        return with_demonstrations(output, extra, self.policy.tokenizer.pad_token_id) if extra else output
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         fresh = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
@@ -107,11 +108,12 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
             inputs = parts[self._step % self.args.steps_per_generation]
         return inputs
 
-    def _book_update(self, batch: RolloutBatch) -> None:
+    def _book_update(self, batch: RolloutBatch, extra: Sequence[Demonstration]) -> None:
         lengths = [(len(r.prompt_ids) + len(r.completion_ids), len(r.completion_ids)) for r in batch.rollouts]
+        lengths += [(len(each.context) + len(each.target), len(each.target)) for each in extra]
         self.session.charge(
             "update",
-            trained_tokens=float(batch.action_mask.sum()),
+            trained_tokens=float(batch.action_mask.sum()) + sum(len(each.target) for each in extra),
             flops=sum(self.policy.shape.update(total, heads=completion) for total, completion in lengths),
         )
         self.facts = self.algorithm.facts(batch)
@@ -133,6 +135,51 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
         self.trainer.session.step(facts)
         if not self.trainer.session.open():
             control.should_training_stop = True
+
+
+def with_demonstrations(output: dict[str, Any], extra: Sequence[Demonstration], pad: int) -> dict[str, Any]:
+    """TRL's tensors with rows for demonstrations behind those of the rollouts, in a whole number of times their count.
+
+    Rows that only fill up are masked. `num_items_in_batch` stays what it is: the tokens of the rollouts.
+
+    Raises:
+        ValueError: TRL keeps something per token that demonstrations have not (say, log-probabilities of a reference).
+    """
+    rows = {key: tensor for key, tensor in output.items() if isinstance(tensor, torch.Tensor) and tensor.dim() > 0}
+    known = {"prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "tool_mask", "advantages"}
+    if unknown := set(rows) - known:
+        raise ValueError(f"demonstrations have no {', '.join(sorted(unknown))}")
+    count, device = len(rows["completion_ids"]), rows["completion_ids"].device
+    size = -(-len(extra) // count) * count
+    widths = {
+        "prompt": max(rows["prompt_ids"].shape[1], *(len(each.context) for each in extra)),
+        "completion": max(rows["completion_ids"].shape[1], *(len(each.target) for each in extra)),
+    }
+    new: dict[str, torch.Tensor] = {}
+    for name, width in widths.items():
+        new[f"{name}_ids"] = torch.full((size, width), pad, device=device)
+        new[f"{name}_mask"] = torch.zeros(size, width, dtype=rows[f"{name}_mask"].dtype, device=device)
+        new[f"{name}_mask"][:, -1 if name == "prompt" else 0] = 1  # a row of nothing but padding gives NaN
+    new["tool_mask"] = torch.zeros(size, widths["completion"], dtype=torch.long, device=device)
+    new["advantages"] = torch.zeros(size, widths["completion"], device=device)
+    for row, each in enumerate(extra):
+        context, target = len(each.context), len(each.target)
+        new["prompt_ids"][row, -context:] = torch.tensor(each.context, device=device)
+        new["prompt_mask"][row, -context:] = 1
+        new["completion_ids"][row, :target] = torch.tensor(each.target, device=device)
+        new["completion_mask"][row, :target] = 1
+        new["tool_mask"][row, :target] = 1
+        new["advantages"][row, :target] = each.advantages
+    advantages = rows["advantages"]
+    rows["advantages"] = advantages if advantages.dim() == 2 else advantages[:, None].expand_as(rows["completion_ids"])
+    rows.setdefault("tool_mask", torch.ones_like(rows["completion_ids"]))
+    joined = {}
+    for key, tensor in rows.items():
+        width = widths["prompt" if key.startswith("prompt") else "completion"]
+        space = tensor.new_full((count, width - tensor.shape[1]), pad if key.endswith("_ids") else 0)
+        wide = torch.cat([space, tensor] if key.startswith("prompt") else [tensor, space], dim=1)
+        joined[key] = torch.cat([wide, new[key].to(tensor.dtype)])
+    return output | joined
 
 
 def by_length(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:

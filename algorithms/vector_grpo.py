@@ -7,6 +7,8 @@ With r_{i,t,k} the reward of component k in turn t of rollout i, and gamma_k its
          group     mean of G_{.,t,k} over the group's rollouts that reached turn t
          state     mean over rollouts of the whole batch that were in the same state of knowledge before turn t
                    (GiGPO's anchor states, arXiv 2505.10978); `group` where fewer than two were
+         heads     what a linear value head per component foretells from the policy's last hidden state before turn t
+                   (algorithms/value_heads.py); no other rollout is needed for it
     3. advantage   A_{i,t,k} = (G - b) / (sigma_k + 1e-4), sigma_k the group's deviation over all turns
     4. tokens      A_i(n) = sum_k w_k m_k(n) A_{i,t(n),k}, with m_k = 1 on the tokens of component k's span, and on all
                    tokens of the turn where the component has no span
@@ -22,18 +24,20 @@ matters more than the split. MT-GRPO (arXiv 2505.11821) for credit by turn.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from algorithms.grpo import EPSILON, GRPO, GRPOConfig
+from algorithms.value_heads import ValueHeads
+from policies.api import Sampling
 from tasks.errors import require
 
 if TYPE_CHECKING:
     from algorithms.batch import RolloutBatch
 
-BASELINES = ("group", "state")
+BASELINES = ("group", "state", "heads")
 
 
 @dataclass(kw_only=True)
@@ -42,7 +46,9 @@ class VectorGRPOConfig(GRPOConfig):
 
     name: str = "vector_grpo"
     baseline: str = "group"
-    """What a return is compared with: group or state."""
+    """What a return is compared with: group, state or heads."""
+    head_learning_rate: float = 1e-2
+    """AdamW's, of the value heads (baseline heads)."""
     discount: float = 1.0
     """gamma, the same for every component, in [0, 1]."""
     spans: bool = True
@@ -53,6 +59,8 @@ class VectorGRPOConfig(GRPOConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.baseline in BASELINES, f"algo.baseline={self.baseline}: use one of {', '.join(BASELINES)}")
+        rate = self.head_learning_rate
+        require(rate > 0, f"algo.head_learning_rate={rate:g} must be above 0")
         require(0 <= self.discount <= 1, f"algo.discount={self.discount:g} must be from 0 to 1")
 
 
@@ -61,6 +69,12 @@ class VectorGRPO(GRPO):
 
     Config = VectorGRPOConfig
     config: VectorGRPOConfig
+    heads: ValueHeads | None = None
+    """Made at the first update (baseline heads)."""
+
+    def sampling(self) -> Sampling:
+        """With hidden states, if the value heads read them."""
+        return replace(super().sampling(), hidden=self.config.baseline == "heads")
 
     def credit(self, batch: RolloutBatch) -> torch.Tensor:
         """Advantages float32 [rollouts, tokens]; 0 on tokens that the policy did not write."""
@@ -68,6 +82,11 @@ class VectorGRPO(GRPO):
         baseline = group_baseline(returns, batch.group_size)
         if self.config.baseline == "state":
             baseline = state_baseline(returns, baseline, batch)
+        elif self.config.baseline == "heads":
+            assert batch.hidden is not None
+            self.heads = self.heads or ValueHeads(batch.hidden, returns, self.config.head_learning_rate)
+            baseline = self.heads.foretell(batch.hidden)
+            self.heads.learn(batch.hidden, returns)
         advantages = returns - baseline
         if self.config.scale_rewards:
             advantages = advantages / (group_deviation(advantages, batch.group_size) + EPSILON)

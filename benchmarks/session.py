@@ -77,6 +77,14 @@ class RunSession:
         spent = self.ledger.spent()
         return {name: limit - spent[name] for name, limit in self.config.budget.limits().items()}
 
+    def sample(self, contexts: Sequence[list[int]], sampling: Sampling) -> list[list[int]]:
+        """Write one action after each context and book what it took."""
+        with self.phase("rollout"):
+            limit = self.policy.action_limit(self.task)
+            actions, cost = self.policy.sample(contexts, limit, sampling, self._next_seed())
+        self._book("rollout", cost)
+        return actions
+
     def _next_seed(self) -> int:
         self._plays += 1
         return (self.seed + 1) * SEED_STRIDE + self._plays

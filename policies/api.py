@@ -7,9 +7,12 @@ appended as its own ids, and `Rollout.mask` tells them apart.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.api import Message, Problem, Verdict
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +25,8 @@ class Sampling:
     """Nucleus: the smallest set of tokens with this much probability; 1 is off."""
     batch_size: int = 256
     """Episodes played side by side."""
+    hidden: bool = False
+    """Keep the last hidden state before each action, in `Rollout.hidden`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +57,8 @@ class Rollout:
     turns: list[Turn] = field(default_factory=list)
     knowledge: list[Any] = field(default_factory=list)
     """`Episode.knowledge()` before each turn."""
+    hidden: list[torch.Tensor] = field(default_factory=list)
+    """Where `Sampling.hidden` asked for it: the state from which each turn's first token was drawn, float32 [width]."""
     messages: list[Message] = field(default_factory=list)
     """The chat as the environment tells it, without the system message."""
     forks: list[int] = field(default_factory=list)

@@ -68,6 +68,15 @@ class Chat:
             ids = ids[1:]
         return ids
 
+    def content_of(self, message: Message, *, ended: bool) -> tuple[int, int]:
+        """Where, in `after_action(message)`, the tokens of the message's own text begin and end."""
+        ids = self.after_action(message, ended=ended)
+        other = self.after_action({"role": message["role"], "content": SENTINEL}, ended=ended)
+        same = [a == b for a, b in zip(ids, other, strict=False)]
+        start = same.index(False) if False in same else len(same)
+        tail = [a == b for a, b in zip(ids[start:][::-1], other[start:][::-1], strict=False)]
+        return start, len(ids) - (tail.index(False) if False in tail else len(tail))
+
     def token_ends(self, ids: Sequence[int]) -> list[int]:
         """For each token of an action, how many characters of `text(ids)` are written once it is there.
 

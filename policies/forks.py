@@ -60,6 +60,8 @@ class Trees:
             began = time.perf_counter()
             for row, ((state, number), ids) in enumerate(zip(forks, actions, strict=True)):
                 episode, rollout = self.again(state.past), forked(state.past, number)
+                if self.sampling.hidden:
+                    rollout.hidden.append(branch.hidden[row])
                 said = self.policy.take_turn(rollout, episode, ids)
                 self.book(state, len(ids))
                 if episode.done:
@@ -93,6 +95,7 @@ def forked(past: Rollout, number: int) -> Rollout:
         mask=list(past.mask),
         turns=list(past.turns),
         knowledge=list(past.knowledge),
+        hidden=list(past.hidden),
         forks=[*past.forks, number],
     )
 

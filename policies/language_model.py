@@ -93,6 +93,8 @@ class LanguageModel:
             kept, blocks = [], []
             began = time.perf_counter()
             for row, (index, ids) in enumerate(zip(live, actions, strict=True)):
+                if sampling.hidden:
+                    rollouts[index].hidden.append(sampler.hidden[row])
                 reply = self.take_turn(rollouts[index], episodes[index], ids)
                 if not episodes[index].done:
                     kept.append(row)
@@ -133,6 +135,37 @@ class LanguageModel:
         rollout.completion_ids += reply
         rollout.mask += [0] * len(reply)
         return reply
+
+    def sample(
+        self, contexts: Sequence[list[int]], limit: int, sampling: Sampling, seed: int
+    ) -> tuple[list[list[int]], PlayCost]:
+        """Write one action after each context.
+
+        Args:
+            contexts: token ids, each ending where the assistant begins to write.
+            limit: tokens that an action may have.
+            sampling: how actions are drawn.
+            seed: of the draws.
+
+        Returns:
+            The sampled ids of each action, and what they cost; each counts as a rollout.
+        """
+        generator = torch.Generator(self.device).manual_seed(seed)
+        actions: list[list[int]] = []
+        training = self.model.training
+        self.model.eval()
+        try:
+            for start in range(0, len(contexts), sampling.batch_size):
+                batch = contexts[start : start + sampling.batch_size]
+                actions += self.sampler(generator).extend(batch, limit, sampling)
+        finally:
+            self.model.train(training)
+        cost = PlayCost(rollouts=len(contexts))
+        for context, action in zip(contexts, actions, strict=True):
+            cost.prompt_tokens += len(context)
+            cost.generated_tokens += len(action)
+            cost.flops += self.shape.forward(len(context) + len(action), heads=len(action))
+        return actions, cost
 
     def _cost(self, rollouts: Sequence[Rollout], score_s: float) -> PlayCost:
         cost = PlayCost(rollouts=len(rollouts), score_s=score_s)

@@ -65,9 +65,11 @@ class Sampler:
         self.cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in self.cache.layers]
         self.mask = torch.zeros(0, 0, dtype=torch.long, device=model.device)
         self.length = torch.zeros(0, dtype=torch.long, device=model.device)
+        self.hidden = torch.zeros(0, 0, device=model.device)
+        """Where asked for: the last hidden state before each newest action, float32 [rows, width]."""
 
-    def _forward(self, ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        """Feed a block; float32 logits [rows, vocabulary] after its last column."""
+    def _forward(self, ids: torch.Tensor, real: torch.Tensor, *, hidden: bool = False) -> torch.Tensor:
+        """Feed a block; float32 logits [rows, vocabulary] after its last column. `hidden` keeps the state there."""
         self.mask = torch.cat([self.mask, real], dim=1)
         positions = (self.length[:, None] + real.cumsum(1) - 1).clamp(min=0)
         self.length = self.length + real.sum(1)
@@ -78,7 +80,10 @@ class Sampler:
             past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
+            output_hidden_states=hidden,
         )
+        if hidden:
+            self.hidden = output.hidden_states[-1][:, -1].float()
         logits: torch.Tensor = output.logits[:, -1].float()
         return logits
 
@@ -96,7 +101,7 @@ class Sampler:
         if self.mask.numel() == 0:
             self.mask = torch.zeros(rows, 0, dtype=torch.long, device=device)
             self.length = torch.zeros(rows, dtype=torch.long, device=device)
-        logits = self._forward(ids, real)
+        logits = self._forward(ids, real, hidden=sampling.hidden)
         alive = torch.ones(rows, dtype=torch.bool, device=device)
         drawn, written = [], []
         for step in range(limit):

@@ -56,6 +56,8 @@ class Habits:
     """A result is wrong, per step."""
     stubborn: bool = False
     """In a revision, ignore the same kinds of clues again unless the referee names what was wrong, and then none."""
+    arbitrary: float = 0.4
+    """Share of revisions of a guess in which the referee's lines are arbitrary, and obeyed all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +176,12 @@ class WordleTeacher:
         kind = rng.random()
         if kind < 0.25 or not lines:
             lines = [RETRY]
-        elif kind > 0.6:
+        elif kind > 1 - self.habits.arbitrary:
             lines = arbitrary_lines(first, rng.choice(self.guesses), rng)
         named = obey(lines)
         slips = self._slips(rules, self.habits.slip)
         if self.habits.stubborn:
-            slips = [False] * 4 if kind <= 0.6 and lines != [RETRY] else careless
+            slips = [False] * 4 if kind <= 1 - self.habits.arbitrary and lines != [RETRY] else careless
         loose = merge(
             Clues(
                 fixed={} if slips[0] else clues.fixed,

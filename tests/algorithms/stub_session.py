@@ -41,6 +41,10 @@ class StubSession:
     def remaining(self) -> dict[str, float]:
         return {"updates": float(self.updates - len(self.steps))}
 
+    def sample(self, contexts: Sequence[list[int]], sampling: Sampling) -> list[list[int]]:
+        self.plays += 1
+        return self.policy.sample(contexts, self.policy.action_limit(self.task), sampling, self.plays)[0]
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         yield
