@@ -47,6 +47,18 @@ class Session(Protocol):
         """
         ...
 
+    def play_forks(self, problems: Sequence[Problem], forks: int, sampling: Sampling) -> list[Rollout]:
+        """Play train problems as trees, with `forks` actions from every state; booked and seeded like `play`.
+
+        Returns:
+            One rollout per way through a tree, those of a problem side by side (see `policies.forks`).
+        """
+        ...
+
+    def remaining(self) -> Mapping[str, float]:
+        """What is left of each limit that the budget sets: some of flops, rollouts, tokens, updates, seconds."""
+        ...
+
     def sample(self, contexts: Sequence[list[int]], sampling: Sampling) -> list[list[int]]:
         """Write one action after each context (token ids); booked like rollouts, one each.
 
@@ -76,6 +88,13 @@ class Algorithm(ABC):
 
     def __init__(self, config: Any) -> None:
         self.config = config
+
+    def check(self, policy: LanguageModel, task: Task, session: Session) -> None:  # noqa: B027
+        """Refuse what cannot work with this policy, task and budget. Called before anything is measured.
+
+        Raises:
+            BadInput: what is wrong, and what would be right.
+        """
 
     @abstractmethod
     def improve(self, policy: LanguageModel, task: Task, session: Session) -> None:

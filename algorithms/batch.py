@@ -27,9 +27,9 @@ class RolloutBatch:
     weights: torch.Tensor
     """float32 [K]: component weights."""
     action_mask: torch.Tensor
-    """bool [B, N]: tokens that the policy wrote."""
+    """bool [B, N]: tokens that the policy wrote; of an action that rollouts share (a fork's), in the first only."""
     turn_of_token: torch.Tensor
-    """int64 [B, N]: the turn in which a token was written; -1 where the policy did not write it."""
+    """int64 [B, N]: the turn in which a token was written; -1 outside `action_mask`."""
     components: Sequence[Component]
     """The task's, in the order of K."""
     hidden: torch.Tensor | None
@@ -70,6 +70,21 @@ class Demonstration:
     """float32 [tokens of the target]."""
 
 
+def masks_once(rollouts: Sequence[Rollout]) -> list[list[int]]:
+    """`Rollout.mask` of each, less the actions that an earlier rollout holds too: every sampled token counts once."""
+    seen: set[tuple[int, ...]] = set()
+    masks = []
+    for rollout in rollouts:
+        mask = list(rollout.mask)
+        for t, turn in enumerate(rollout.turns if rollout.forks else ()):
+            node = rollout.node(t)
+            if node in seen:
+                mask[turn.start : turn.end] = [0] * (turn.end - turn.start)
+            seen.add(node)
+        masks.append(mask)
+    return masks
+
+
 def build_batch(
     rollouts: Sequence[Rollout],
     group_size: int,
@@ -97,10 +112,11 @@ def build_batch(
     tokens = max(len(rollout.completion_ids) for rollout in rollouts)
     turn_rewards = torch.full((len(rollouts), turns, len(components)), torch.nan)
     turn_of_token = torch.full((len(rollouts), tokens), -1, dtype=torch.long)
-    for b, rollout in enumerate(rollouts):
+    for b, (rollout, mask) in enumerate(zip(rollouts, masks_once(rollouts), strict=True)):
         for t, turn in enumerate(rollout.turns):
             turn_rewards[b, t] = torch.tensor([turn.verdict.rewards[component.name] for component in components])
-            turn_of_token[b, turn.start : turn.end] = t
+            if mask[turn.start]:
+                turn_of_token[b, turn.start : turn.end] = t
     return RolloutBatch(
         rollouts=rollouts,
         group_size=group_size,

@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from algorithms.api import Algorithm, Session
 from policies.api import Sampling
-from tasks.api import Task
+from tasks.api import Problem, Task
 from tasks.errors import require
 
 if TYPE_CHECKING:
     import torch
 
     from algorithms.batch import Demonstration, RolloutBatch
+    from policies.api import Rollout
     from policies.language_model import LanguageModel
+
+
+SILENT = 1e-6
+"""A group whose scores deviate less than this teaches nothing."""
 
 
 @dataclass(kw_only=True)
@@ -51,10 +56,20 @@ class PolicyGradientConfig:
         for name in ("learning_rate", "temperature", "max_grad_norm"):
             require(getattr(self, name) > 0, f"algo.{name}={getattr(self, name):g} must be above 0")
 
-    def micro_batch(self) -> int:
+    def micro_batch(self, rollouts: int) -> int:
         """The largest number of rollouts, at most `micro_batch_size`, that divides an update's."""
-        size = self.problems_per_update * self.group_size
-        return next(n for n in range(min(self.micro_batch_size, size), 0, -1) if size % n == 0)
+        return next(n for n in range(min(self.micro_batch_size, rollouts), 0, -1) if rollouts % n == 0)
+
+
+def means(batch: RolloutBatch, shares: torch.Tensor) -> dict[str, float]:
+    """Mean reward, whole and by component, and how much was solved; `shares` float32 [rollouts] sum to 1."""
+    rewards = shares @ batch.rewards
+    named = zip(batch.components, rewards.tolist(), strict=True)
+    return {
+        "reward": float((rewards * batch.weights).sum()),
+        "solved": sum(share for share, each in zip(shares.tolist(), batch.rollouts, strict=True) if each.solved),
+        **{f"reward/{component.name}": reward for component, reward in named},
+    }
 
 
 class PolicyGradient(Algorithm):
@@ -65,6 +80,14 @@ class PolicyGradient(Algorithm):
     """Set by `improve`, like the two below."""
     task: Task
     session: Session
+
+    def rollouts_per_problem(self, task: Task) -> int:
+        """How many rollouts of a problem `play` returns, at most."""
+        return self.config.group_size
+
+    def play(self, problems: Sequence[Problem], sampling: Sampling, session: Session) -> list[Rollout]:
+        """The rollouts of one update."""
+        return session.play(problems, self.config.group_size, sampling)
 
     @abstractmethod
     def credit(self, batch: RolloutBatch) -> torch.Tensor:
@@ -77,6 +100,13 @@ class PolicyGradient(Algorithm):
     def sampling(self) -> Sampling:
         """How the rollouts are drawn."""
         return Sampling(temperature=self.config.temperature)
+
+    def facts(self, batch: RolloutBatch) -> dict[str, float]:
+        """What the ledger's row says of the rollouts of an update."""
+        count = len(batch.rollouts)
+        scores = (batch.rewards * batch.weights).sum(1).view(-1, batch.group_size)
+        silent = float((scores.std(1) < SILENT).float().mean())
+        return means(batch, batch.rewards.new_full((count,), 1 / count)) | {"groups_without_signal": silent}
 
     def trl_settings(self) -> dict[str, Any]:
         """Settings of TRL's GRPOConfig that the algorithm stands for (loss type, clipping, ...)."""

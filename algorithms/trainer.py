@@ -18,13 +18,13 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from algorithms.api import Session
-from algorithms.batch import Demonstration, RolloutBatch, build_batch
+from algorithms.batch import Demonstration, RolloutBatch, build_batch, masks_once
 from policies.api import Rollout
 from policies.language_model import LanguageModel
 from tasks.api import Task
 
 if TYPE_CHECKING:
-    from algorithms.policy_gradient import PolicyGradient, PolicyGradientConfig
+    from algorithms.policy_gradient import PolicyGradient
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 from trl import GRPOConfig as TrlConfig
@@ -41,6 +41,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         config = algorithm.config
         self.algorithm, self.policy, self.task, self.session = algorithm, policy, task, session
         self.sampling = algorithm.sampling()
+        self.rows_per_problem = algorithm.rollouts_per_problem(task)
         self.problems = {problem.id: problem for problem in task.problems("train")}
         self.rollouts: list[Rollout] = []
         self.reward_matrix: torch.Tensor | None = None
@@ -52,23 +53,30 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
             reward_funcs=[reward_of(component.name) for component in task.components],
             rollout_func=self._play,
             train_dataset=Dataset.from_dict({"prompt": rows}),
-            args=trl_config(config, policy, task, session, algorithm.trl_settings()),
+            args=trl_config(algorithm, policy, task, session),
             callbacks=[StepCallback(self)],
         )
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
 
     def _play(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
-        size = self.algorithm.config.group_size
-        problems = [self.problems[id_] for id_ in prompts[::size]]
-        self.rollouts = self.session.play(problems, size, self.sampling)
+        problems = [self.problems[id_] for id_ in prompts[:: self.rows_per_problem]]
+        self.rollouts = self.algorithm.play(problems, self.sampling, self.session)
+        # TRL wants as many rows as it has prompts; trees may have fewer leaves.
+        rows = self.rollouts + [self._filler()] * (len(prompts) - len(self.rollouts))
         return {
-            "prompt_ids": [rollout.prompt_ids for rollout in self.rollouts],
-            "completion_ids": [rollout.completion_ids for rollout in self.rollouts],
-            "env_mask": [rollout.mask for rollout in self.rollouts],
+            "prompt_ids": [row.prompt_ids for row in rows],
+            "completion_ids": [row.completion_ids for row in rows],
+            "env_mask": masks_once(rows),
             "logprobs": None,
-            "rollout": self.rollouts,
+            "rollout": rows,
         }
+
+    def _filler(self) -> Rollout:
+        """A row without an action: no reward, no token in the loss."""
+        end = [self.policy.tokenizer.eos_token_id]
+        problem = self.rollouts[0].problem
+        return Rollout(problem=problem, group=-1, prompt_ids=end, completion_ids=end, mask=[0])
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         self.reward_matrix = super()._calculate_rewards(*args, **kwargs)
@@ -76,13 +84,17 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         output = super()._generate_and_score_completions(inputs)
-        size = self.algorithm.config.group_size
+        # Trees have no groups of one size: their credit goes by `Rollout.node`.
+        size = 1 if self.rollouts[0].forks else self.algorithm.config.group_size
         device = output["completion_ids"].device
         ends = self.policy.chat.token_ends
-        batch = build_batch(self.rollouts, size, self.task.components, device, ends, self.reward_matrix)
+        assert self.reward_matrix is not None
+        rewards = self.reward_matrix[: len(self.rollouts)]
+        batch = build_batch(self.rollouts, size, self.task.components, device, ends, rewards)
         advantages = self.algorithm.credit(batch)
         check_advantages(advantages, batch)
-        output["advantages"] = advantages
+        fillers = len(output["completion_ids"]) - len(self.rollouts)
+        output["advantages"] = torch.cat([advantages, advantages.new_zeros(fillers, *advantages.shape[1:])])
         extra = self.algorithm.demonstrations(batch)
         self._book_update(batch, extra)
         return with_demonstrations(output, extra, self.policy.tokenizer.pad_token_id) if extra else output
@@ -104,14 +116,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
             trained_tokens=float(batch.action_mask.sum()) + sum(len(each.target) for each in extra),
             flops=sum(self.policy.shape.update(total, heads=completion) for total, completion in lengths),
         )
-        scores = (batch.rewards * batch.weights).sum(1).view(-1, batch.group_size)
-        self.facts = {
-            "reward": float(scores.mean()),
-            "solved": sum(rollout.solved for rollout in batch.rollouts) / len(batch.rollouts),
-            "groups_without_signal": float((scores.std(1) < 1e-6).float().mean()),
-        }
-        for k, component in enumerate(self.task.components):
-            self.facts[f"reward/{component.name}"] = float(batch.rewards[:, k].mean())
+        self.facts = self.algorithm.facts(batch)
 
 
 class StepCallback(TrainerCallback):  # type: ignore[misc]
@@ -181,13 +186,14 @@ def by_length(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same rollouts, sorted into micro-batches of like length, without the columns that are padding in all rows.
 
     TRL pads every micro-batch to the longest rollout of the update. The loss does not see the difference where it is
-    normalised over the whole update (`dapo`, `dr_grpo`) or within each rollout (`grpo`).
+    normalised over the whole update (`dapo`, `dr_grpo`) or within each rollout (`grpo`). Rows without a token in the
+    loss are left out, provided that every micro-batch gets one row at least.
     """
     whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0] if parts[0][key].dim() > 0}
-    rows = len(whole["completion_mask"])
     order = (whole["completion_mask"].sum(1) + whole["prompt_mask"].sum(1)).argsort(stable=True)
+    trained = order[(whole["completion_mask"] * whole["tool_mask"]).sum(1)[order] > 0]
     sorted_parts = []
-    for chosen in torch.split(order, rows // len(parts)):
+    for chosen in torch.tensor_split(trained if len(trained) >= len(parts) else order, len(parts)):
         part = dict(parts[0]) | {key: tensor[chosen] for key, tensor in whole.items()}
         prompt, completion = (int(part[f"{name}_mask"].sum(1).max()) for name in ("prompt", "completion"))
         for key, tensor in part.items():
@@ -222,11 +228,12 @@ def check_advantages(advantages: torch.Tensor, batch: RolloutBatch) -> None:
         raise ValueError("credit returned an advantage that is not finite")
 
 
-def trl_config(
-    config: PolicyGradientConfig, policy: LanguageModel, task: Task, session: Session, settings: dict[str, Any]
-) -> TrlConfig:
+def trl_config(algorithm: PolicyGradient, policy: LanguageModel, task: Task, session: Session) -> TrlConfig:
     """TRL's configuration for our own. Everything left out is TRL's default."""
-    size = config.problems_per_update * config.group_size
+    config = algorithm.config
+    per_problem = algorithm.rollouts_per_problem(task)
+    size = config.problems_per_update * per_problem
+    micro_batch = config.micro_batch(size)
     on_cuda = policy.device.type == "cuda"
     return TrlConfig(
         output_dir=str(session.scratch),
@@ -238,10 +245,10 @@ def trl_config(
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         temperature=config.temperature,
-        num_generations=config.group_size,
-        per_device_train_batch_size=config.micro_batch(),
-        gradient_accumulation_steps=size // config.micro_batch(),
-        steps_per_generation=size // config.micro_batch(),
+        num_generations=per_problem,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=size // micro_batch,
+        steps_per_generation=size // micro_batch,
         max_completion_length=task.max_turns * task.max_action_tokens,
         reward_weights=[component.weight for component in task.components],
         shuffle_dataset=False,
@@ -253,5 +260,5 @@ def trl_config(
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=on_cuda,
-        **settings,
+        **algorithm.trl_settings(),
     )

@@ -61,6 +61,7 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
             about |= describe(policy)
             record.write_json("manifest.json", about)
             session = RunSession(config, policy, task, record, progress, Path(scratch))
+            algorithm.check(policy, task, session)
             session.begin()
             with session.ledger.phase("update"):
                 algorithm.improve(policy, task, session)

@@ -63,6 +63,20 @@ class RunSession:
         self._book("rollout", cost)
         return rollouts
 
+    def play_forks(self, problems: Sequence[Problem], forks: int, sampling: Sampling) -> list[Rollout]:
+        """Play train problems as trees and book what it took."""
+        from policies.forks import play_forks
+
+        with self.phase("rollout"):
+            rollouts, cost = play_forks(self.policy, self.task, problems, forks, sampling, self._next_seed())
+        self._book("rollout", cost)
+        return rollouts
+
+    def remaining(self) -> dict[str, float]:
+        """What is left of each limit that is set."""
+        spent = self.ledger.spent()
+        return {name: limit - spent[name] for name, limit in self.config.budget.limits().items()}
+
     def sample(self, contexts: Sequence[list[int]], sampling: Sampling) -> list[list[int]]:
         """Write one action after each context and book what it took."""
         with self.phase("rollout"):

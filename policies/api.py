@@ -61,11 +61,20 @@ class Rollout:
     """Where `Sampling.hidden` asked for it: the state from which each turn's first token was drawn, float32 [width]."""
     messages: list[Message] = field(default_factory=list)
     """The chat as the environment tells it, without the system message."""
+    forks: list[int] = field(default_factory=list)
+    """Of a game that was played as a tree: which of its state's forks each turn's action is. Otherwise empty."""
 
     @property
     def solved(self) -> bool:
         """Whether the last action solved the problem."""
         return bool(self.turns) and self.turns[-1].verdict.solved
+
+    def node(self, turn: int) -> tuple[int, ...]:
+        """The name of a turn's action in its trees: rollouts that share an action, and all before it, share its name.
+
+        `node(-1)` is the start of the game. What a node's name is without its last number is its parent's.
+        """
+        return (self.group, *self.forks[: turn + 1])
 
     @property
     def verdicts(self) -> list[Verdict]:

@@ -18,7 +18,7 @@ from policies.chat import Chat
 from policies.flops import model_shape
 from policies.sampler import Sampler
 from policies.source import PolicyConfig, Source, find_source
-from tasks.api import Problem, Task
+from tasks.api import Episode, Problem, Task
 from tasks.errors import BadInput
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -83,8 +83,7 @@ class LanguageModel:
             Rollout(problem=problem, group=group, prompt_ids=self.chat.prompt(self.instructions, episode.messages))
             for (group, problem), episode in zip(jobs, episodes, strict=True)
         ]
-        eos = self.tokenizer.eos_token_id
-        sampler = Sampler(self.model, pad=self.tokenizer.pad_token_id, ends=[eos], generator=generator)
+        sampler = self.sampler(generator)
         limit = self.action_limit(task)
         live = list(range(len(jobs)))
         blocks = [rollout.prompt_ids for rollout in rollouts]
@@ -94,21 +93,10 @@ class LanguageModel:
             kept, blocks = [], []
             began = time.perf_counter()
             for row, (index, ids) in enumerate(zip(live, actions, strict=True)):
-                rollout, episode = rollouts[index], episodes[index]
-                rollout.knowledge.append(episode.knowledge())
                 if sampling.hidden:
-                    rollout.hidden.append(sampler.hidden[row])
-                ended = ids[-1] == eos
-                text = self.chat.text(ids)
-                start = len(rollout.completion_ids)
-                rollout.completion_ids += ids
-                rollout.mask += [1] * len(ids)
-                verdict = episode.step(text)
-                rollout.turns.append(Turn(action=text, verdict=verdict, start=start, end=start + len(ids)))
-                if not episode.done:
-                    reply = self.chat.after_action(episode.messages[-1], ended=ended)
-                    rollout.completion_ids += reply
-                    rollout.mask += [0] * len(reply)
+                    rollouts[index].hidden.append(sampler.hidden[row])
+                reply = self.take_turn(rollouts[index], episodes[index], ids)
+                if not episodes[index].done:
                     kept.append(row)
                     blocks.append(unfed[row] + reply)
             score_s += time.perf_counter() - began
@@ -119,9 +107,34 @@ class LanguageModel:
             rollout.messages = episode.messages
         return rollouts, self._cost(rollouts, score_s)
 
+    def sampler(self, generator: torch.Generator) -> Sampler:
+        """A sampler that has read nothing yet."""
+        pad, end = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
+        return Sampler(self.model, pad=pad, ends=[end], generator=generator)
+
     def action_limit(self, task: Task) -> int:
         """Tokens that one action may have: the task's word, or less where the policy says so."""
         return min(task.max_action_tokens, self.max_action_tokens or task.max_action_tokens)
+
+    def take_turn(self, rollout: Rollout, episode: Episode, ids: list[int]) -> list[int]:
+        """Have sampled ids judged and enter them into the rollout, with what the environment says next.
+
+        Returns:
+            The ids of what it says; none when the episode is done.
+        """
+        rollout.knowledge.append(episode.knowledge())
+        text = self.chat.text(ids)
+        start = len(rollout.completion_ids)
+        rollout.completion_ids += ids
+        rollout.mask += [1] * len(ids)
+        verdict = episode.step(text)
+        rollout.turns.append(Turn(action=text, verdict=verdict, start=start, end=start + len(ids)))
+        if episode.done:
+            return []
+        reply = self.chat.after_action(episode.messages[-1], ended=ids[-1] == self.tokenizer.eos_token_id)
+        rollout.completion_ids += reply
+        rollout.mask += [0] * len(reply)
+        return reply
 
     def sample(
         self, contexts: Sequence[list[int]], limit: int, sampling: Sampling, seed: int
@@ -143,13 +156,8 @@ class LanguageModel:
         self.model.eval()
         try:
             for start in range(0, len(contexts), sampling.batch_size):
-                sampler = Sampler(
-                    self.model,
-                    pad=self.tokenizer.pad_token_id,
-                    ends=[self.tokenizer.eos_token_id],
-                    generator=generator,
-                )
-                actions += sampler.extend(contexts[start : start + sampling.batch_size], limit, sampling)
+                batch = contexts[start : start + sampling.batch_size]
+                actions += self.sampler(generator).extend(batch, limit, sampling)
         finally:
             self.model.train(training)
         cost = PlayCost(rollouts=len(contexts))

@@ -6,6 +6,7 @@ stay in the cache as masked holes, and positions are counted per row without the
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -122,8 +123,17 @@ class Sampler:
         pairs = zip(self._unfed.tolist(), self._unfed_real.tolist(), strict=True)
         return [[token] if real else [] for token, real in pairs]
 
+    def fork(self, rows: Sequence[int]) -> Sampler:
+        """Another sampler that goes on from these rows, each as often as it is named; this one stays as it is."""
+        other = copy.copy(self)
+        other.cache = copy.copy(self.cache)
+        other.cache.layers = [copy.copy(layer) for layer in self.cache.layers]
+        if self.mask.numel():
+            other.keep(rows)
+        return other
+
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows only."""
+        """Go on with these rows only, each as often as it is named."""
         index = torch.tensor(list(rows), device=self.model.device)
         self.cache.batch_select_indices(index)
         self.mask, self.length = self.mask[index], self.length[index]

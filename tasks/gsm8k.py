@@ -16,10 +16,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar, Literal, TypeGuard
 
-from tasks.api import FeedbackLevel, Problem, Split, Task, check_sizes, split_of
+from tasks.api import FeedbackLevel, Split, check_sizes, split_of
 from tasks.errors import BadInput
-from tasks.gsm_synth import GsmEpisode, GsmProblem
-from tasks.solutions import SOLUTION_COMPONENTS, STRICT, number
+from tasks.gsm import GsmProblem, GsmTask
+from tasks.solutions import STRICT, number
 
 File = Literal["train", "test"]
 HUB = "openai/gsm8k"
@@ -49,46 +49,32 @@ class Gsm8kConfig:
         check_sizes(self.max_action_tokens, self.val, test=0.0)
 
 
-class Gsm8k(Task):
+class Gsm8k(GsmTask):
     """Grade-school word problems, solved in one action."""
 
     Config = Gsm8kConfig
     name: ClassVar[str] = "gsm8k"
     version: ClassVar[str] = "1"
-    components = SOLUTION_COMPONENTS
     instructions = (
         "Solve the problem step by step. Write each calculation as an equation. "
         "End with a last line: #### and the answer as a number."
     )
-    max_turns = 1
 
     def __init__(self, config: Gsm8kConfig) -> None:
+        super().__init__(list(_problems(config)), config.feedback, config.max_action_tokens)
         self.config = config
-        self.max_action_tokens = config.max_action_tokens
-        self._problems: dict[Split, list[GsmProblem]] = {"train": [], "val": [], "test": []}
-        for file, rows in _load(config.path).items():
-            for index, (where, row) in enumerate(rows):
-                question, gold, solution = _read(where, row)
-                split: Split = "test" if file == "test" else split_of(question, val=config.val, test=0)
-                problem = GsmProblem(
-                    id=f"gsm8k/{file}/{index}", split=split, question=question, gold=gold, solution=solution
-                )
-                self._problems[split].append(problem)
-        tested = {problem.question for problem in self._problems["test"]}
-        for problem in (*self._problems["train"], *self._problems["val"]):
+        tested = {problem.question for problem in self.problems("test")}
+        for problem in (*self.problems("train"), *self.problems("val")):
             if problem.question in tested:
                 raise BadInput(f"{problem.id} is a test question too: {_quote(problem.question)}; keep it in one file")
 
-    def problems(self, split: Split) -> Sequence[GsmProblem]:
-        return self._problems[split]
 
-    def start(self, problem: Problem) -> GsmEpisode:
-        assert isinstance(problem, GsmProblem)
-        return GsmEpisode(problem, self.config.feedback)
-
-    def oracle(self, problem: Problem) -> list[str]:
-        assert isinstance(problem, GsmProblem)
-        return [problem.solution]
+def _problems(config: Gsm8kConfig) -> Iterator[GsmProblem]:
+    for file, rows in _load(config.path).items():
+        for index, (where, row) in enumerate(rows):
+            question, gold, solution = _read(where, row)
+            split: Split = "test" if file == "test" else split_of(question, val=config.val, test=0)
+            yield GsmProblem(id=f"gsm8k/{file}/{index}", split=split, question=question, gold=gold, solution=solution)
 
 
 Rows = Iterator[tuple[str, object]]

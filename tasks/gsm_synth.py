@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Hashable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import ClassVar
 
-from tasks.api import Episode, FeedbackLevel, Message, Problem, Split, Task, Verdict, check_sizes, split_of
+from tasks.api import FeedbackLevel, check_sizes, split_of
 from tasks.errors import require
-from tasks.solutions import SOLUTION_COMPONENTS, judge
+from tasks.gsm import GsmProblem, GsmTask
 
 NAMES = ("Ada", "Ben", "Cleo", "Dev", "Eva", "Finn", "Gus", "Hana", "Ivo", "June", "Kofi", "Lena")
 ITEMS = ("apples", "books", "coins", "cards", "eggs", "pens", "shells", "stamps", "stones", "tickets")
@@ -55,42 +55,6 @@ class GsmSynthConfig:
         check_sizes(self.max_action_tokens, self.val, self.test)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GsmProblem(Problem):
-    """A question with its gold answer."""
-
-    question: str
-    gold: Fraction
-    solution: str
-    """A worked solution, for the oracle and for warm starts."""
-
-
-class GsmEpisode(Episode):
-    """One question, one action. Shared with gsm8k."""
-
-    def __init__(self, problem: GsmProblem, feedback: FeedbackLevel) -> None:
-        self._problem = problem
-        self._feedback = feedback
-        self._messages: list[Message] = [{"role": "user", "content": problem.question}]
-
-    @property
-    def messages(self) -> list[Message]:
-        return list(self._messages)
-
-    @property
-    def done(self) -> bool:
-        return len(self._messages) > 1
-
-    def step(self, action: str) -> Verdict:
-        if self.done:
-            raise RuntimeError("the question was answered: start a new episode")
-        self._messages.append({"role": "assistant", "content": action})
-        return judge(action, self._problem.gold, self._feedback)
-
-    def knowledge(self) -> Hashable:
-        return self._problem.id
-
-
 def draw_problem(level: int, rng: random.Random) -> tuple[str, int, str]:
     """A question, its answer and its worked solution; all numbers are whole and in 0..LARGEST."""
     name, item = rng.choice(NAMES), rng.choice(ITEMS)
@@ -119,46 +83,33 @@ def _draw_operation(value: int, rng: random.Random) -> tuple[str, int]:
     return kind, rng.choice(factors if kind == "*" else divisors)
 
 
-class GsmSynth(Task):
+def draw_problems(config: GsmSynthConfig) -> Iterator[GsmProblem]:
+    """All problems of a configuration, level by level; a question that was drawn before is left out."""
+    seen: set[str] = set()
+    for level in sorted(set(config.levels)):
+        for index in range(config.problems_per_level):
+            seed = int.from_bytes(hashlib.sha256(f"gsm_synth {level} {index}".encode()).digest()[:8], "big")
+            question, value, solution = draw_problem(level, random.Random(seed))
+            if question in seen:
+                continue
+            seen.add(question)
+            yield GsmProblem(
+                id=f"gsm_synth/{level}/{index}",
+                split=split_of(question, val=config.val, test=config.test),
+                question=question,
+                gold=Fraction(value),
+                solution=solution,
+            )
+
+
+class GsmSynth(GsmTask):
     """Word problems of our own, solved in one action."""
 
     Config = GsmSynthConfig
     name: ClassVar[str] = "gsm_synth"
     version: ClassVar[str] = "1"
-    components = SOLUTION_COMPONENTS
     instructions = "Solve the problem. End with #### and the answer."
-    max_turns = 1
 
     def __init__(self, config: GsmSynthConfig) -> None:
+        super().__init__(list(draw_problems(config)), config.feedback, config.max_action_tokens)
         self.config = config
-        self.max_action_tokens = config.max_action_tokens
-        self._problems: dict[Split, list[GsmProblem]] = {"train": [], "val": [], "test": []}
-        seen: set[str] = set()
-        for level in sorted(set(config.levels)):
-            for index in range(config.problems_per_level):
-                seed = int.from_bytes(hashlib.sha256(f"gsm_synth {level} {index}".encode()).digest()[:8], "big")
-                question, value, solution = draw_problem(level, random.Random(seed))
-                if question in seen:
-                    continue
-                seen.add(question)
-                split = split_of(question, val=config.val, test=config.test)
-                self._problems[split].append(
-                    GsmProblem(
-                        id=f"gsm_synth/{level}/{index}",
-                        split=split,
-                        question=question,
-                        gold=Fraction(value),
-                        solution=solution,
-                    )
-                )
-
-    def problems(self, split: Split) -> Sequence[GsmProblem]:
-        return self._problems[split]
-
-    def start(self, problem: Problem) -> GsmEpisode:
-        assert isinstance(problem, GsmProblem)
-        return GsmEpisode(problem, self.config.feedback)
-
-    def oracle(self, problem: Problem) -> list[str]:
-        assert isinstance(problem, GsmProblem)
-        return [problem.solution]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from policies.api import Rollout, Sampling
+from policies.forks import play_forks
 from policies.language_model import LanguageModel
 from tasks.api import Problem, Task
 
@@ -32,6 +33,13 @@ class StubSession:
     def play(self, problems: Sequence[Problem], group_size: int, sampling: Sampling) -> list[Rollout]:
         self.plays += 1
         return self.policy.play(self.task, problems, group_size, sampling, self.plays)[0]
+
+    def play_forks(self, problems: Sequence[Problem], forks: int, sampling: Sampling) -> list[Rollout]:
+        self.plays += 1
+        return play_forks(self.policy, self.task, problems, forks, sampling, self.plays)[0]
+
+    def remaining(self) -> dict[str, float]:
+        return {"updates": float(self.updates - len(self.steps))}
 
     def sample(self, contexts: Sequence[list[int]], sampling: Sampling) -> list[list[int]]:
         self.plays += 1

@@ -11,8 +11,8 @@ import pytest
 
 from tasks.api import SPLITS, FeedbackLevel, split_of
 from tasks.errors import BadInput
+from tasks.gsm import GsmProblem
 from tasks.gsm8k import Gsm8k, Gsm8kConfig
-from tasks.gsm_synth import GsmProblem
 
 TRAIN = [
     {"question": "Ana has 3 pens and buys 4. How many?", "answer": "She has 3+4=<<3+4=7>>7 pens.\n#### 7"},

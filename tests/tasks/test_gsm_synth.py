@@ -6,7 +6,8 @@ import pytest
 
 from tasks.api import SPLITS
 from tasks.errors import BadInput
-from tasks.gsm_synth import LARGEST, GsmProblem, GsmSynth, GsmSynthConfig
+from tasks.gsm import GsmProblem
+from tasks.gsm_synth import LARGEST, GsmSynth, GsmSynthConfig
 from tasks.solutions import equations
 
 
