@@ -19,7 +19,7 @@ from typing import ClassVar, Literal, TypeGuard
 from tasks.api import FeedbackLevel, Problem, Split, Task, check_sizes, split_of
 from tasks.errors import BadInput
 from tasks.gsm_synth import GsmEpisode, GsmProblem
-from tasks.solutions import SOLUTION_COMPONENTS, STRICT, number
+from tasks.solutions import SOLUTION_ADVICE, SOLUTION_COMPONENTS, STRICT, number
 
 File = Literal["train", "test"]
 HUB = "openai/gsm8k"
@@ -56,6 +56,7 @@ class Gsm8k(Task):
     name: ClassVar[str] = "gsm8k"
     version: ClassVar[str] = "1"
     components = SOLUTION_COMPONENTS
+    advice = SOLUTION_ADVICE
     instructions = (
         "Solve the problem step by step. Write each calculation as an equation. "
         "End with a last line: #### and the answer as a number."

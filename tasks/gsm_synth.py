@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from tasks.api import Episode, FeedbackLevel, Message, Problem, Split, Task, Verdict, check_sizes, split_of
 from tasks.errors import require
-from tasks.solutions import SOLUTION_COMPONENTS, judge
+from tasks.solutions import SOLUTION_ADVICE, SOLUTION_COMPONENTS, judge
 
 NAMES = ("Ada", "Ben", "Cleo", "Dev", "Eva", "Finn", "Gus", "Hana", "Ivo", "June", "Kofi", "Lena")
 ITEMS = ("apples", "books", "coins", "cards", "eggs", "pens", "shells", "stamps", "stones", "tickets")
@@ -126,6 +126,7 @@ class GsmSynth(Task):
     name: ClassVar[str] = "gsm_synth"
     version: ClassVar[str] = "1"
     components = SOLUTION_COMPONENTS
+    advice = SOLUTION_ADVICE
     instructions = "Solve the problem. End with #### and the answer."
     max_turns = 1
 
