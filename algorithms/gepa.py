@@ -266,16 +266,16 @@ class Search:
                 self._mean(trace["id1_subsample_scores"]), self._mean(trace["id2_subsample_scores"])
             )
             after: float | None = self._mean(merged)
-            bar = "at least the better parent's"
+            bar = "at least the better parent's on a few of the valset"
         else:
-            parents, bar = [trace["selected_program_candidate"]], "above the parent's"
+            parents, bar = [trace["selected_program_candidate"]], "above the parent's on the minibatch"
             scores = trace.get("new_subsample_scores")
             after = None if scores is None else self._mean(scores)
             before = None if scores is None else self._mean(trace["subsample_scores"])
         if after is None:
             why = self.refused or "no proposal: every episode of the minibatch was perfect"
         else:
-            why = f"its score on the minibatch was {'' if number is not None else 'not '}{bar}"
+            why = f"its score was {'' if number is not None else 'not '}{bar}"
         return {
             "kind": "reflection" if merged is None else "merge",
             "parents": parents,

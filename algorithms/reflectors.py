@@ -123,15 +123,15 @@ class Reflector(ABC):
 class Rules(Reflector):
     """Adds the advice against the most frequent fault that the instructions do not speak to yet.
 
-    A sentence that was proposed before from the same instructions gives way to those that were not: a proposal that
-    failed by chance gets its second try after the others' first. Once nothing is left to add, a sentence drawn at
-    random is left out.
+    Of several sentences the one whose outcome was proposed least often goes first: a proposal that failed by chance
+    gets its second try after the others' first. Once nothing is left to add, one of the added sentences, drawn at
+    random, is left out.
     """
 
     task: Task
     session: Session
-    tried: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """How often a sentence was proposed from which instructions."""
+    tried: Counter[str] = field(default_factory=Counter)
+    """How often instructions were proposed."""
 
     def __post_init__(self) -> None:
         name = self.task.name
@@ -155,16 +155,19 @@ class Rules(Reflector):
         return counts
 
     def propose(self, parts: Mapping[str, str], failures: Sequence[Rollout]) -> dict[str, str]:
-        counts, present = self.faults(failures), join(parts)
-        missing = [sentence for sentence in parts if counts[sentence] and not parts[sentence]]
-        if missing:
-            chosen = min(missing, key=lambda sentence: (self.tried[present, sentence], -counts[sentence]))
-            self.tried[present, chosen] += 1
-            return {chosen: chosen}
+        counts, rng = self.faults(failures), self.session.rng
+        changes = {sentence: {sentence: "" if text else sentence} for sentence, text in parts.items()}
+        tries = {sentence: self.tried[join({**parts, **change})] for sentence, change in changes.items()}
+        missing = [sentence for sentence, text in parts.items() if counts[sentence] and not text]
         added = [sentence for sentence, text in parts.items() if sentence in counts and text]
-        if not added:
+        if missing:
+            chosen = min(missing, key=lambda sentence: (tries[sentence], -counts[sentence]))
+        elif added:
+            chosen = min(added, key=lambda sentence: (tries[sentence], rng.random()))
+        else:
             raise Refused("the referee names no fault that the task has advice against")
-        return {self.session.rng.choice(added): ""}
+        self.tried[join({**parts, **changes[chosen]})] += 1
+        return changes[chosen]
 
 
 def question(instructions: str, failures: Sequence[Rollout]) -> str:
@@ -266,7 +269,7 @@ class EndpointReflector(Reflector):
                 temperature=self.config.temperature,
                 seed=self.session.rng.getrandbits(31),
             )
-        except (openai.OpenAIError, ValueError) as error:
+        except (openai.OpenAIError, ValueError, RecursionError) as error:  # the latter two: JSON that is none
             raise Refused(self._reason(error)) from None
         return {"instructions": read_reply(self._content(reply))}
 
