@@ -14,7 +14,8 @@ engine draws with scores as weights when it merges. An episode is perfect when i
 solution scores.
 
 Departures: the engine's trainset and valset are disjoint parts of the *train* problems, the valset first in the run's
-order; actions are sampled and not greedy, so two plays of the same instructions differ; the engine stops when the run's
+order; actions are sampled and not greedy, so two plays of the same instructions differ, and instructions that are a
+candidate already are not let in again: the luckiest of many copies would win; the engine stops when the run's
 budget is spent, at the first end of an iteration after that. An update of the ledger is an iteration of the engine; the
 first one is the seed candidate's play of the valset.
 """
@@ -214,8 +215,10 @@ class Search:
         try:
             with self.session.phase("reflect"):
                 texts = self.reflector.propose(candidate, failures)
-            special = self.policy.tokenizer.all_special_tokens
-            check_text(join({**candidate, **texts}), join(candidate), self.config.longest, special)
+            text = join({**candidate, **texts})
+            check_text(text, self.config.longest, self.policy.tokenizer.all_special_tokens)
+            if any(row["kept"] and row["text"] == text for row in self.rows):
+                raise Refused("the proposal is a candidate already")
         except Refused as refusal:
             self.refused = str(refusal)
             return {}

@@ -298,12 +298,11 @@ class EndpointReflector(Reflector):
         return f"{type(error).__name__}: {(text.splitlines() or [''])[0][:200]}"
 
 
-def check_text(text: str, present: str, longest: int, special: Sequence[str]) -> None:
-    """Refuse instructions that are empty, overlong, unwritable or unchanged.
+def check_text(text: str, longest: int, special: Sequence[str]) -> None:
+    """Refuse instructions that are empty, overlong or unwritable.
 
     Args:
         text: what was proposed.
-        present: the instructions that it would replace.
         longest: characters allowed.
         special: the tokenizer's special tokens: inside the instructions they would end the system message.
 
@@ -318,8 +317,6 @@ def check_text(text: str, present: str, longest: int, special: Sequence[str]) ->
         raise Refused("the proposal holds half characters that cannot be written")
     if any(token in text for token in special):
         raise Refused("the proposal holds special tokens of the policy's tokenizer")
-    if text == present:
-        raise Refused("the proposal changes nothing")
 
 
 REFLECTORS = ("rules", "policy", "endpoint")

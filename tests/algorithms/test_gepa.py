@@ -270,6 +270,22 @@ def test_two_candidates_are_merged_into_one_with_the_sentences_of_both(
             assert row["kept"]
 
 
+class Stubborn(Reflector):
+    def propose(self, parts: Mapping[str, str], failures: Sequence[Rollout]) -> dict[str, str]:
+        return {"instructions": CHECK}
+
+
+def test_instructions_that_are_a_candidate_already_are_not_played_again(
+    untrained: LanguageModel, gsm: GsmSynth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("algorithms.gepa.build_reflector", lambda *_: Stubborn())
+    session = scripted(untrained, gsm, tmp_path, 5, seed=0.2, checked=0.7)
+    improve(session)
+    assert [row["kept"] for row in session.rows] == [True, True, False, False, False]
+    assert {row["why"] for row in session.rows[2:]} == {"the proposal is a candidate already"}
+    assert [len(ids) for _, ids in session.played] == [12, 8, 8, 12, 8, 8, 8]
+
+
 class Refusing(Reflector):
     def propose(self, parts: Mapping[str, str], failures: Sequence[Rollout]) -> dict[str, str]:
         raise Refused("out of ideas")

@@ -192,20 +192,19 @@ def test_a_fence_that_is_not_closed_is_refused() -> None:
         ("", "empty"),
         (" \n", "empty"),
         ("x" * 21, "21 characters, more than algo.longest=20"),
-        ("old", "changes nothing"),
         ("a\ud800b", "half characters"),
         ("new<|end|>", "special tokens"),
     ],
 )
 def test_unusable_instructions_are_refused_with_the_reason(text: str, reason: str) -> None:
     with pytest.raises(Refused, match=reason):
-        check_text(text, "old", 20, ["<|end|>"])
+        check_text(text, 20, ["<|end|>"])
 
 
 @given(st.text(min_size=1, max_size=20))
 def test_instructions_that_are_let_through_can_be_written_down(text: str) -> None:
     try:
-        check_text(text, "", 20, ["<|end|>"])
+        check_text(text, 20, ["<|end|>"])
     except Refused:
         return
     assert text.encode().decode() == text
