@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from stub_session import StubSession
 
-from algorithms.gepa import GEPA, PROPOSALS, GEPAConfig, own_score, worst_score
+from algorithms.gepa import GEPA, PROPOSALS, GEPAConfig, own_score, two_sets, worst_score
 from algorithms.reflectors import EndpointConfig, Reflector, Refused, Rules
 from benchmarks.evaluation import average
 from policies.api import Rollout, Sampling, Turn
@@ -80,7 +80,7 @@ def wordle() -> Wordle:
 
 @pytest.fixture(scope="module")
 def gsm() -> GsmSynth:
-    return GsmSynth(GsmSynthConfig())
+    return GsmSynth(GsmSynthConfig(max_action_tokens=24))
 
 
 def improve(session: StubSession, **settings: Any) -> None:
@@ -110,6 +110,17 @@ def test_only_train_problems_are_played_and_valset_and_minibatches_share_none(
     assert len(minibatches) >= 6
     assert all(ids <= train - valset for ids in minibatches)
     assert all(set(ids) == valset for _, ids in session.played if len(ids) != SMALL["minibatch_size"])
+
+
+def test_valset_and_trainset_are_one_pass_over_the_train_problems_cut_in_two(
+    untrained: LanguageModel, wordle: Wordle, tmp_path: Path
+) -> None:
+    train = [problem.id for problem in wordle.problems("train")]
+    for size in (1, 128, len(train) - 8):
+        session = Watched(untrained, wordle, tmp_path, updates=1)
+        valset, trainset = two_sets(wordle, session, GEPAConfig(valset_size=size, minibatch_size=8))
+        assert len(valset) == size
+        assert sorted(problem.id for problem in [*valset, *trainset]) == sorted(train)
 
 
 def test_weights_stay_as_they_are(untrained: LanguageModel, gsm: GsmSynth, tmp_path: Path) -> None:
