@@ -79,6 +79,18 @@ class Session(Protocol):
         """Close one update: write the ledger's row and evaluate where a checkpoint of the budget was passed."""
         ...
 
+    def keep(self, file: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Put a table of the algorithm's own into the record, in place of one that it put there before.
+
+        Args:
+            file: `NAME.parquet`.
+            rows: one mapping per row, from columns to values; a key that a row lacks is null there.
+
+        Raises:
+            ValueError: no such name, or one that the record uses itself.
+        """
+        ...
+
 
 class Algorithm(ABC):
     """A way to improve a policy on a task."""

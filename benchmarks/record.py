@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from tasks.errors import BadInput
 
 Status = Literal["running", "complete", "interrupted", "failed"]
 RECORD_VERSION = 1
+TABLES = ("ledger.parquet", "curve.parquet", "samples.parquet")
+KEPT = re.compile(r"[a-z][a-z0-9_]{0,40}\.parquet")
 RUNS = Path("results/runs")
 """Where records go unless results.dir says otherwise."""
 
@@ -74,6 +77,18 @@ class Record:
         pq.write_table(table, sink)
         self.write(file, sink.getvalue().to_pybytes())
 
+    def keep(self, file: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write a table that an algorithm wants on record.
+
+        Raises:
+            ValueError: the name is none of a parquet file in this folder, or one that the record uses itself.
+        """
+        if not KEPT.fullmatch(file) or file in TABLES:
+            raise ValueError(
+                f"cannot keep {file!r}: use NAME.parquet of a-z, 0-9 and _, and none of {', '.join(TABLES)}"
+            )
+        self.write_rows(file, rows)
+
     def read_json(self, file: str) -> Any:
         """Read a JSON file of the record."""
         return json.loads((self.folder / file).read_text(encoding="utf-8"))
@@ -89,7 +104,7 @@ class Record:
 
     def clear(self) -> None:
         """Remove what an earlier attempt left, so that nothing of it is taken for the next one's."""
-        for file in ("summary.json", "samples.parquet", "curve.parquet", "ledger.parquet", "error.txt"):
+        for file in ("summary.json", "error.txt", *(path.name for path in self.folder.glob("*.parquet"))):
             (self.folder / file).unlink(missing_ok=True)
 
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.evaluation import Evaluation, evaluate
 from benchmarks.ledger import Ledger
@@ -109,6 +109,10 @@ class RunSession:
         if share * self.config.budget.checkpoints >= self._next_checkpoint:
             self._next_checkpoint = int(share * self.config.budget.checkpoints) + 1
             self.checkpoint()
+
+    def keep(self, file: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Put a table of the algorithm's own into the record."""
+        self.record.keep(file, rows)
 
     # What the runner calls.
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from benchmarks.family import FAMILY, family
 from benchmarks.reading import NAMES, Damaged, T, read, read_plan, read_summary, some
 from benchmarks.record import Record
 from benchmarks.wording import COSTS, one_line, percent, visible
@@ -36,6 +37,8 @@ def show(
     problem: str | None = None,
 ) -> None:
     """Print a run's test samples, turn by turn, with the verdicts component by component.
+
+    Before them, where the record has one: the family tree of the instructions that the run tried.
 
     Args:
         record: whose samples.
@@ -66,12 +69,13 @@ def show(
     sheets = _read_samples(record, lambda: [_sheet(row) for row in chosen[:limit]])
     for line in _header(record):
         _say(console, line)
+    if (record.folder / FAMILY).is_file():
+        _print(console, _family(record))
+        console.print()
     _say(console, f"{len(sheets)} of {len(chosen)} {stage} samples{'' if which == 'all' else f', {which}'}")
     for sheet in sheets:
         console.print()
-        for line, text in sheet:
-            _say(console, line)
-            _quote(console, text)
+        _print(console, sheet)
 
 
 def _read_samples(record: Record, load: Callable[[], T]) -> T:
@@ -101,6 +105,13 @@ def _header(record: Record) -> list[str]:
     return lines
 
 
+def _family(record: Record) -> list[tuple[str, str]]:
+    try:
+        return read(record, FAMILY, lambda: family(record.read_rows(FAMILY)))
+    except Damaged as damage:
+        return [(str(damage), "")]
+
+
 def _sheet(row: Mapping[str, Any]) -> list[tuple[str, str]]:
     """One sample as pairs: a line of the sheet, and the untrusted text that stands below it."""
     outcome = "solved" if row["solved"] else "not solved"
@@ -125,6 +136,12 @@ def _turn(number: int, turn: Mapping[str, Any]) -> list[tuple[str, str]]:
         quoted = f"  “{span if len(span) <= QUOTE else span[:QUOTE] + '…'}”" if span else ""
         lines.append((f"  {name:<12} {value:6.3f}{quoted}", ""))
     return [*lines, ("  feedback" if turn["feedback"] else "  no feedback", str(turn["feedback"]))]
+
+
+def _print(console: Console, sheet: Sequence[tuple[str, str]]) -> None:
+    for line, text in sheet:
+        _say(console, line)
+        _quote(console, text)
 
 
 def _say(console: Console, line: str) -> None:

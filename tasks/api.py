@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypedDict
 
 from tasks.errors import require
@@ -114,6 +115,9 @@ class Task(ABC):
     components: tuple[Component, ...]
     instructions: str
     """The seed instructions: what every policy's system prompt starts as."""
+    advice: Mapping[str, str] = MappingProxyType({})
+    """Sentences that may be added to the instructions, each by the fault that it speaks to: words that `feedback` uses
+    of that fault, or the name of a component whose reward falls short. Two faults may share a sentence."""
     max_turns: int
     max_action_tokens: int
     """What one action may use, in tokens of the policy; longer actions are cut."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from tasks.api import Episode, FeedbackLevel, Message, Problem, Split, Task, Verdict
-from tasks.solutions import SOLUTION_COMPONENTS, judge
+from tasks.solutions import SOLUTION_ADVICE, SOLUTION_COMPONENTS, judge
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +50,7 @@ class GsmTask(Task):
     """Word problems, each solved in one action."""
 
     components = SOLUTION_COMPONENTS
+    advice = SOLUTION_ADVICE
     max_turns = 1
 
     def __init__(self, problems: Sequence[GsmProblem], feedback: FeedbackLevel, max_action_tokens: int) -> None:

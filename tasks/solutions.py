@@ -40,6 +40,11 @@ SOLUTION_COMPONENTS = (
     Component(name="steps", weight=0.2, low=0, high=1, about="share of the written equations that are right"),
     Component(name="correct", weight=1.0, low=0, high=1, about="the answer after #### is the right one"),
 )
+SOLUTION_ADVICE = {
+    "no step is written as an equation": "Write each step as an equation.",
+    "do not answer the question": "Copy the numbers with care.",
+    "is wrong": "Check each result.",
+}
 
 
 @dataclass(frozen=True, slots=True)

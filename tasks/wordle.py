@@ -32,6 +32,14 @@ WORDLE_COMPONENTS = (
     Component(name="progress", weight=0.2, low=0, high=1, about="share of the uncertainty that the guess removes"),
     Component(name="solved", weight=1.0, low=0, high=1, about="the guess is the secret"),
 )
+WORDLE_ADVICE = {
+    "must be at position": "Keep every letter marked + in its place.",
+    "must be in the word": "Use every letter marked ? again, elsewhere.",
+    "must not be at position": "Use every letter marked ? again, elsewhere.",
+    "is not in the word": "Leave out every letter marked -.",
+    "is in the word only": "Leave out every letter marked -.",
+    "valid": "Guess only real words.",
+}
 
 
 @dataclass(kw_only=True)
@@ -216,6 +224,7 @@ class Wordle(Task):
     name: ClassVar[str] = "wordle"
     version: ClassVar[str] = "1"
     components = WORDLE_COMPONENTS
+    advice = WORDLE_ADVICE
     instructions = (
         "Play Wordle: find the secret word of five letters. "
         "Marks after a guess: + right place, ? elsewhere in the word, - not in the word. "

@@ -16,17 +16,8 @@ from tasks.wordle import Wordle
 
 SPECIAL = ("<pad>", "<unk>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 TAGS = ("<think>", "</think>", "<guess>", "</guess>", "</think><guess>")
-WORDLE_RULES = (
-    "Keep every letter marked + in its place.",
-    "Use every letter marked ? again, elsewhere.",
-    "Leave out every letter marked -.",
-    "Guess only real words.",
-)
-GSM_RULES = (
-    "Write each step as an equation.",
-    "Copy the numbers with care.",
-    "Check each result.",
-)
+WORDLE_RULES = tuple(dict.fromkeys(Wordle.advice.values()))
+GSM_RULES = tuple(dict.fromkeys(GsmSynth.advice.values()))
 WORDLE_PHRASES = (
     " guesses left.",
     " guess left.",

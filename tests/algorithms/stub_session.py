@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from policies.api import Rollout, Sampling
 from policies.forks import play_forks
@@ -21,6 +22,7 @@ class StubSession:
         self.rng = random.Random(seed)
         self.steps: list[dict[str, float]] = []
         self.charges: list[tuple[str, dict[str, float]]] = []
+        self.kept: dict[str, list[dict[str, Any]]] = {}
         self.plays = 0
 
     def open(self) -> bool:
@@ -54,3 +56,6 @@ class StubSession:
 
     def step(self, metrics: Mapping[str, float]) -> None:
         self.steps.append(dict(metrics))
+
+    def keep(self, file: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.kept[file] = [dict(row) for row in rows]

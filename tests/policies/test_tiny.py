@@ -99,7 +99,7 @@ def test_a_second_guess_heeds_what_the_feedback_says_and_not_only_that_there_is_
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A guess that broke a clue: the chat before it, the action, what the referee said, the clues it should have kept."""
+    """A guess that broke a clue: the chat before it, the action, what the referee said, the clues there were."""
 
     messages: list[Message]
     action: str

@@ -1,0 +1,306 @@
+"""GEPA: reflective evolution of the instructions. The weights stay as they are.
+
+Source: arXiv 2507.19457, as the authors' engine `gepa.optimize` (package gepa 0.1.4) runs it, behind our adapter.
+
+    1. a parent, drawn from the candidates on the Pareto frontier of the valset (of its instances, of the means of the
+       reward components, or of both), plays a minibatch
+    2. a reflector reads the episodes that went wrong with the referee's feedback, and proposes new instructions
+    3. the child plays the same minibatch; where its scores sum to more than the parent's, it plays the whole valset and
+       joins the candidates
+    4. in the end the policy has the instructions of the candidate with the best mean score on the valset
+
+A score is the episode's summed reward R_i, as grpo sees it, moved up by a constant so that the worst episode has 0: the
+engine draws with scores as weights when it merges. An episode is perfect when it scores what the task's own best
+solution scores.
+
+Departures: the engine's trainset and valset are disjoint parts of the *train* problems, the valset first in the run's
+order; actions are sampled and not greedy, so two plays of the same instructions differ, and instructions that are a
+candidate already are not let in again: the luckiest of many copies would win; the engine stops when the run's
+budget is spent, at the first end of an iteration after that. An update of the ledger is an iteration of the engine; the
+first one is the seed candidate's play of the valset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from algorithms.api import Algorithm, Session
+from algorithms.reflectors import (
+    REFLECTORS,
+    EndpointConfig,
+    ReflectionConfig,
+    Reflector,
+    Refused,
+    build_reflector,
+    check_text,
+    join,
+)
+from policies.api import Rollout, Sampling
+from tasks.api import Problem, Task
+from tasks.errors import require
+
+if TYPE_CHECKING:
+    from gepa.core.adapter import EvaluationBatch
+    from gepa.core.state import GEPAState
+
+    from policies.language_model import LanguageModel
+
+FRONTIERS = ("instance", "objective", "hybrid")
+PROPOSALS = "proposals.parquet"
+ROUNDING = 1e-6
+"""By so much an episode's score may miss the perfect one: it is summed over turns."""
+
+
+@dataclass(kw_only=True)
+class GEPAConfig:
+    """conf/algo/gepa.yaml."""
+
+    name: str = "gepa"
+    reflector: str = "rules"
+    """Who proposes: rules (offline), policy (on itself) or endpoint (an OpenAI-compatible server)."""
+    valset_size: int = 128
+    """Train problems that every kept candidate plays; the minibatches come from the others."""
+    minibatch_size: int = 32
+    """Train problems that parent and child play before the child may play the valset."""
+    frontier: str = "instance"
+    """What parents are drawn from the frontier of: instance, objective (the reward components) or hybrid (both)."""
+    merge: bool = False
+    """Whether two candidates of the frontier may be merged; for reflector=rules only."""
+    temperature: float = 1.0
+    """Of the rollouts."""
+    longest: int = 2000
+    """Characters that instructions may have."""
+    reflection: ReflectionConfig = field(default_factory=ReflectionConfig)
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
+
+    def __post_init__(self) -> None:
+        require(self.reflector in REFLECTORS, f"algo.reflector={self.reflector}: use one of {', '.join(REFLECTORS)}")
+        require(self.frontier in FRONTIERS, f"algo.frontier={self.frontier}: use one of {', '.join(FRONTIERS)}")
+        for name in ("valset_size", "minibatch_size", "longest"):
+            require(getattr(self, name) >= 1, f"algo.{name}={getattr(self, name)} must be at least 1")
+        require(self.temperature > 0, f"algo.temperature={self.temperature:g} must be above 0")
+        whole = "the other reflectors write the instructions as one text, and GEPA merges part by part"
+        require(not self.merge or self.reflector == "rules", f"algo.merge needs algo.reflector=rules: {whole}")
+
+
+class GEPA(Algorithm):
+    """Reflective prompt evolution."""
+
+    Config = GEPAConfig
+    config: GEPAConfig
+
+    def __init__(self, config: GEPAConfig) -> None:
+        super().__init__(config)
+        if config.reflector == "endpoint":
+            config.endpoint.key()
+
+    def improve(self, policy: LanguageModel, task: Task, session: Session) -> None:
+        """Run the engine while there is budget, and leave the best candidate's instructions in the policy.
+
+        Raises:
+            BadInput: too few train problems, or the reflector lacks what it needs.
+        """
+        from gepa.api import optimize
+
+        config = self.config
+        valset, trainset = two_sets(task, session, config)
+        reflector = build_reflector(config.reflector, config.reflection, config.endpoint, policy, task, session)
+        perfect = max(own_score(task, problem) for problem in trainset)
+        search = Search(config, reflector, policy, task, session, perfect)
+        optimize(
+            seed_candidate=reflector.parts(policy.instructions),
+            trainset=trainset,
+            valset=valset,
+            adapter=search,  # type: ignore[arg-type]
+            frontier_type=config.frontier,  # type: ignore[arg-type]
+            perfect_score=search.perfect,
+            reflection_minibatch_size=config.minibatch_size,
+            module_selector="all",
+            use_merge=config.merge,
+            stop_callbacks=search.close_iteration,
+            logger=search,
+            seed=session.seed,
+        )
+
+
+def two_sets(task: Task, session: Session, config: GEPAConfig) -> tuple[list[Problem], list[Problem]]:
+    """The engine's valset and trainset: one shuffled pass over the train problems, cut in two.
+
+    Raises:
+        BadInput: the task has too few train problems.
+    """
+    count = len(task.problems("train"))
+    deck = list({problem.id: problem for problem in islice(session.problems(), count)}.values())
+    needed = config.valset_size + config.minibatch_size
+    sizes = f"algo.valset_size={config.valset_size} and algo.minibatch_size={config.minibatch_size}"
+    require(needed <= len(deck), f"{sizes} need {needed} train problems; task {task.name} has {len(deck)}")
+    return deck[: config.valset_size], deck[config.valset_size :]
+
+
+def worst_score(task: Task) -> float:
+    """A bound that no episode's summed reward falls below."""
+    return task.max_turns * sum(min(0.0, component.weight * component.low) for component in task.components)
+
+
+def own_score(task: Task, problem: Problem) -> float:
+    """The summed reward of the task's own solution."""
+    episode = task.start(problem)
+    return sum(task.score(episode.step(action)) for action in task.oracle(problem))
+
+
+class Search:
+    """What the engine calls: it plays candidates, asks the reflector, and closes each iteration with the session."""
+
+    def __init__(
+        self,
+        config: GEPAConfig,
+        reflector: Reflector,
+        policy: LanguageModel,
+        task: Task,
+        session: Session,
+        perfect: float,
+    ) -> None:
+        self.config, self.reflector = config, reflector
+        self.policy, self.task, self.session = policy, task, session
+        self.sampling = Sampling(temperature=config.temperature)
+        self.worst = worst_score(task)
+        self.perfect = perfect - self.worst - ROUNDING
+        self.rows: list[dict[str, Any]] = []
+        self.refused = ""
+        self.failure: Exception | None = None
+
+    def log(self, message: str) -> None:
+        """The engine's chatter goes nowhere: what matters is in `rows`."""
+
+    def evaluate(
+        self, batch: list[Problem], candidate: dict[str, str], capture_traces: bool = False
+    ) -> EvaluationBatch[Rollout, bool]:
+        """Play problems under a candidate's instructions."""
+        from gepa.core.adapter import EvaluationBatch
+
+        self.policy.instructions = join(candidate)
+        rollouts = self.session.play(batch, 1, self.sampling)
+        return EvaluationBatch(
+            outputs=[rollout.solved for rollout in rollouts],
+            scores=[self._score(rollout) for rollout in rollouts],
+            trajectories=rollouts if capture_traces else None,
+            objective_scores=[
+                {c.name: sum(verdict.rewards[c.name] for verdict in rollout.verdicts) for c in self.task.components}
+                for rollout in rollouts
+            ],
+        )
+
+    def _score(self, rollout: Rollout) -> float:
+        return sum(self.task.score(verdict) for verdict in rollout.verdicts) - self.worst
+
+    def make_reflective_dataset(
+        self, candidate: dict[str, str], eval_batch: EvaluationBatch[Rollout, bool], components_to_update: list[str]
+    ) -> Mapping[str, Sequence[Mapping[str, Rollout]]]:
+        """The episodes that were not perfect, the worst first; the same for every part."""
+        pairs = zip(eval_batch.scores, eval_batch.trajectories or (), strict=True)
+        wrong = sorted((pair for pair in pairs if pair[0] < self.perfect), key=lambda pair: pair[0])
+        return {part: [{"rollout": rollout} for _, rollout in wrong] for part in components_to_update}
+
+    def propose_new_texts(
+        self,
+        candidate: dict[str, str],
+        reflective_dataset: Mapping[str, Sequence[Mapping[str, Any]]],
+        components_to_update: list[str],
+    ) -> dict[str, str]:
+        """Ask the reflector; nothing where its proposal is refused."""
+        failures = [record["rollout"] for record in reflective_dataset[components_to_update[0]]]
+        try:
+            with self.session.phase("reflect"):
+                texts = self.reflector.propose(candidate, failures)
+            text = join({**candidate, **texts})
+            check_text(text, self.config.longest, self.policy.tokenizer.all_special_tokens)
+            if any(row["kept"] and row["text"] == text for row in self.rows):
+                raise Refused("the proposal is a candidate already")
+        except Refused as refusal:
+            self.refused = str(refusal)
+            return {}
+        except Exception as error:
+            # The engine would log it, ask again and go on; `close_iteration` raises it.
+            self.failure = error
+            return {}
+        return texts
+
+    def close_iteration(self, gepa_state: GEPAState[bool, int]) -> bool:
+        """The engine's stopper, asked after the seed's play of the valset and after every iteration.
+
+        Returns:
+            Whether to stop.
+        """
+        if self.failure is not None:
+            raise self.failure
+        state = gepa_state
+        means = state.program_full_scores_val_set
+        best = means.index(max(means))
+        row = self._seed_row() if state.i < 0 else self._row(state.full_program_trace[-1], state)
+        self.rows.append({"proposal": len(self.rows), "iteration": state.i + 1, **row})
+        self.refused = ""
+        self._mark(state, best)
+        self.policy.instructions = join(state.program_candidates[best])
+        self.session.keep(PROPOSALS, self.rows)
+        facts = {"reward": means[best] + self.worst, "candidates": float(len(means)), "kept": float(row["kept"])}
+        self.session.step(facts)
+        return not self.session.open()
+
+    def _seed_row(self) -> dict[str, Any]:
+        return {
+            "kind": "seed",
+            "parents": [],
+            "kept": True,
+            "why": "what the run started from",
+            "candidate": 0,
+            "text": self.policy.instructions,
+        }
+
+    def _row(self, trace: Mapping[str, Any], state: GEPAState[bool, int]) -> dict[str, Any]:
+        """What became of an iteration's proposal. The last that was played is the proposal, where there is one."""
+        number = trace.get("new_program_idx")
+        merged = trace.get("new_program_subsample_scores")
+        if merged is not None:
+            *parents, _ = trace["merged_entities"]
+            before: float | None = max(
+                self._mean(trace["id1_subsample_scores"]), self._mean(trace["id2_subsample_scores"])
+            )
+            after: float | None = self._mean(merged)
+            bar = "at least the better parent's on a few of the valset"
+        else:
+            parents, bar = [trace["selected_program_candidate"]], "above the parent's on the minibatch"
+            scores = trace.get("new_subsample_scores")
+            after = None if scores is None else self._mean(scores)
+            before = None if scores is None else self._mean(trace["subsample_scores"])
+        if after is None:
+            why = self.refused or "no proposal: every episode of the minibatch was perfect"
+        else:
+            why = f"its score was {'' if number is not None else 'not '}{bar}"
+        return {
+            "kind": "reflection" if merged is None else "merge",
+            "parents": parents,
+            "kept": number is not None,
+            "why": why,
+            "candidate": number,
+            "text": self.policy.instructions if after is not None else None,
+            "minibatch_before": before,
+            "minibatch_after": after,
+        }
+
+    def _mean(self, scores: Sequence[float]) -> float:
+        return sum(scores) / len(scores) + self.worst
+
+    def _mark(self, state: GEPAState[bool, int], best: int) -> None:
+        """Write the valset's results to the rows of kept candidates, and who is on the frontier and best now."""
+        front = set().union(*state.get_pareto_front_mapping().values())
+        for row in self.rows:
+            number = row["candidate"] if row["kept"] else None
+            if number is None:
+                continue
+            row["score"] = state.program_full_scores_val_set[number] + self.worst
+            for name, mean in state.prog_candidate_objective_scores[number].items():
+                row[f"reward/{name}"] = mean
+            row["frontier"], row["best"] = number in front, number == best
