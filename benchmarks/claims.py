@@ -1,7 +1,7 @@
 """Sentences about algorithms, written as tests on records: conf/claims/*.yaml, and how they stand.
 
-How a test is judged is told in `benchmarks.verdicts`. A claim is supported where all its deciding tests are, refuted
-where one of them is, and undecided otherwise.
+The kinds of tests are in `benchmarks.claim_tests`, the rule that judges them in `benchmarks.verdicts`. A claim is
+supported where all its deciding tests are, refuted where one of them is, and undecided otherwise.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.text import Text
+from yaml import YAMLError
 
+from benchmarks.claim_tests import KINDS
 from benchmarks.comparison import as_json
 from benchmarks.config import CONF
 from benchmarks.experiments import Experiment
 from benchmarks.record import RUNS
-from benchmarks.verdicts import KINDS, Finding, Ground, Need, Test, Verdict
+from benchmarks.verdicts import Finding, Ground, Need, Test, Verdict
 from benchmarks.wording import one_line
 from tasks.errors import BadInput, require
 
@@ -73,10 +75,10 @@ def load_claims(directory: Path = CONF / "claims") -> list[Claim]:
 def _load(path: Path) -> Claim:
     try:
         raw = OmegaConf.to_container(OmegaConf.load(path))
-        claim = _checked(Claim, raw)
+        claim: Claim = _checked(Claim, raw)
         require(claim.name == path.stem, f"name={claim.name} must be the file's")
         claim.tests = [_test(test) for test in claim.tests]
-    except (OmegaConfBaseException, BadInput, TypeError, OSError, ValueError) as error:
+    except (OmegaConfBaseException, YAMLError, BadInput, TypeError, OSError, ValueError) as error:
         raise BadInput(one_line(f"{path.name}: {str(error).splitlines()[0]}")) from None
     return claim
 
@@ -165,13 +167,13 @@ def commands(needs: Sequence[Need], policy: str, budget: str, runs: Path) -> lis
     for (words, wanted, task), count in seeds.items():
         tasks[words, wanted, count].append(task)
     algos: dict[tuple[tuple[str, ...], str, int, tuple[str, ...]], list[str]] = defaultdict(list)
-    for (words, wanted, count), names in tasks.items():
+    for (words, wanted, count), found_tasks in tasks.items():
         algo, rest = words[0].removeprefix("+algo="), words[1:]
-        algos[rest, wanted, count, tuple(sorted(names))].append(algo)
+        algos[rest, wanted, count, tuple(sorted(found_tasks))].append(algo)
     lines = []
     for (rest, wanted, count, names), found in algos.items():
-        words = ["python -m benchmarks run -m", f"+algo={','.join(sorted(found))}", *rest, f"task={','.join(names)}"]
-        words += [f"policy={policy}", f"budget={wanted}", f"seed={','.join(map(str, range(count)))}"]
-        words += [] if runs == RUNS else [f"results.dir={runs}"]
-        lines.append(" ".join(words))
+        line = ["python -m benchmarks run -m", f"+algo={','.join(sorted(found))}", *rest, f"task={','.join(names)}"]
+        line += [f"policy={policy}", f"budget={wanted}", f"seed={','.join(map(str, range(count)))}"]
+        line += [] if runs == RUNS else [f"results.dir={runs}"]
+        lines.append(" ".join(line))
     return lines

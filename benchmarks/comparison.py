@@ -204,14 +204,17 @@ def render(comparison: Comparison, fmt: str, console: Console) -> None:
         console = Console(file=console.file, width=max(console.width, 120))
     scale, unit = (100, "points") if all(0 <= s.low <= s.high <= 1 for s in comparison.sides) else (1, "its own unit")
     title = " · ".join(comparison.setting.values())
-    sides = _grid(f"{title}: {comparison.metric}, {comparison.problems} test problems, {unit}")
+    console.print(f"{title}: {comparison.metric}, {comparison.problems} test problems, {unit}", highlight=False)
+    sides = _grid()
     for name in ("algo", "seeds", "mean [95 %]", "IQM", "tried"):
         sides.add_column(name, justify="left" if name == "algo" else "right")
     for side in comparison.sides:
         mean = f"{scale * side.mean:.1f} [{scale * side.low:.1f}, {scale * side.high:.1f}]"
         sides.add_row(*map(Text, (side.name, str(len(side.seeds)), mean, f"{scale * side.iqm:.1f}", str(side.tried))))
     console.print(sides, "")
-    pairs = _grid(f"first - second, paired by problem and seed; p corrected by Holm over {len(comparison.pairs)}")
+    family = len(comparison.pairs)
+    console.print(f"first - second, paired by problem and seed; p corrected by Holm over {family}", highlight=False)
+    pairs = _grid()
     for name in ("first", "second", "seeds", "difference [95 %]", "p", "p (Holm)", "P(first > second)", "detectable"):
         pairs.add_column(name, justify="left" if name in ("first", "second") else "right")
     for pair in comparison.pairs:
@@ -233,10 +236,8 @@ def detectable(effect: float, scale: float) -> str:
     return "none" if scale == 100 and effect > 1 else f"{scale * effect:.1f}"
 
 
-def _grid(title: str) -> RichTable:
-    return RichTable(
-        title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
-    )
+def _grid() -> RichTable:
+    return RichTable(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
 
 
 def as_json(value: Any) -> Any:

@@ -244,7 +244,7 @@ def _degrees_of_freedom(of_seeds: float, seeds: int, problems: int, level: float
     if of_seeds == 1:
         return float(seeds)
     tail = (1 + level) / 2
-    quantile = of_seeds * stdtrit(seeds, tail) + (1 - of_seeds) * stdtrit(problems, tail)
+    quantile = float(of_seeds * stdtrit(seeds, tail) + (1 - of_seeds) * stdtrit(problems, tail))
     return float(stdtridf(tail, quantile))
 
 
