@@ -106,7 +106,7 @@ def test_a_word_may_be_an_algorithm_a_hash_or_the_start_of_a_record(tmp_path):
     experiments, _ = read_experiments(tmp_path)
     for word in ("a", experiments[0].id[:6], record.name, record.name[:9]):
         assert choose(experiments, word, ANY) is experiments[0]
-    with pytest.raises(BadInput, match="no complete run .* with task=gsm8k; there is none"):
+    with pytest.raises(BadInput, match=r"no complete run .* with task=gsm8k; there is none"):
         choose(experiments, "a", ANY | {"task": "gsm8k"})
 
 
