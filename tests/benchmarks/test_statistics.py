@@ -123,6 +123,11 @@ def test_seeds_whose_means_agree_by_luck_are_not_taken_for_certainty():
     assert answer.high - answer.low > 0.5
 
 
+def test_the_noise_of_single_cells_is_counted_once():
+    noise = np.random.default_rng(8).normal(0, 0.1, (40, 40))
+    assert estimate_mean(noise, DIFFERENCES).standard_error == pytest.approx(0.1 / 40, rel=0.25)
+
+
 def test_one_problem_says_nothing_of_others():
     assert accuracy_interval([[0.5], [1.0]]) == (0.0, 1.0)
 
