@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := tasks policies algorithms benchmarks
 
-.PHONY: run test lint setup tiny format
+.PHONY: run test lint setup tiny format proofs
 
 run: setup
 	$(BIN)/python -m benchmarks run +algo=grpo
@@ -33,3 +33,7 @@ format: setup
 # Remake the embedded policy from scratch (about an hour on two cores).
 tiny: setup
 	$(BIN)/python -m policies.tiny.train
+
+# Coverage, false positives and power of the statistics on simulated records (about five minutes).
+proofs: setup
+	$(BIN)/python tests/benchmarks/simulation.py

@@ -56,6 +56,58 @@ def table(
 
 
 @app.command()
+def compare(
+    names: Annotated[
+        list[str], typer.Argument(help="Algorithms, experiments' hashes, or record names, or their start.")
+    ],
+    runs: Annotated[Path, typer.Option(help="Folder with the records.")] = RUNS,
+    metric: Annotated[str, typer.Option(help="solved, score, or one of the task's metrics.")] = "solved",
+    task: Annotated[str | None, typer.Option(help="Only runs on this task.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Only runs with this policy.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Only runs with this budget.")] = None,
+    format: Annotated[str, typer.Option(help="text or json.")] = "text",
+) -> None:
+    """Differences between algorithms, paired by problem and seed, and what could have been seen."""
+    from rich.console import Console
+
+    from benchmarks.comparison import FORMATS, choose, render
+    from benchmarks.comparison import compare as compare_experiments
+    from benchmarks.experiments import read_experiments, say_set_aside
+
+    require(format in FORMATS, f"--format {format}: use {', '.join(FORMATS)}")
+    experiments, aside = read_experiments(runs)
+    say_set_aside(aside)
+    narrowed = {"task": task, "policy": policy, "budget": budget}
+    chosen = [choose(experiments, name, narrowed) for name in names]
+    render(compare_experiments(chosen, experiments, metric), format, Console())
+
+
+@app.command()
+def claims(
+    runs: Annotated[Path, typer.Option(help="Folder with the records.")] = RUNS,
+    policy: Annotated[str, typer.Option(help="Runs with this policy.")] = "tiny",
+    budget: Annotated[str, typer.Option(help="Runs with this budget.")] = "quick",
+    missing: Annotated[bool, typer.Option("--missing", help="Print the sweeps that would decide the claims.")] = False,
+    format: Annotated[str, typer.Option(help="text or json (one object a claim).")] = "text",
+) -> None:
+    """Answer every claim in conf/claims with supported, refuted or undecided."""
+    from rich.console import Console
+
+    from benchmarks.claims import FORMATS, answer, load_claims, print_missing, render
+    from benchmarks.experiments import read_experiments, say_set_aside
+
+    require(format in FORMATS, f"--format {format}: use {', '.join(FORMATS)}")
+    # Without any record every claim is undecided, and --missing says what to run first.
+    experiments, aside = read_experiments(runs) if runs.is_dir() or not missing else ([], [])
+    say_set_aside(aside)
+    answers = [answer(claim, experiments, policy, budget) for claim in load_claims()]
+    if missing:
+        print_missing(answers, policy, budget, runs)
+    else:
+        render(answers, format, Console())
+
+
+@app.command()
 def show(
     run: Annotated[str, typer.Argument(help="A record's name, the start of one, or `last`.")] = "last",
     runs: Annotated[Path, typer.Option(help="Folder with the records.")] = RUNS,

@@ -47,7 +47,7 @@ def test_a_command_of_the_readme_works(words: list[str], runs: Path) -> None:
     if words[0] == "run":
         words = [word for word in words if not word.startswith("budget=")]
         words += ["budget=smoke", f"results.dir={runs}"]
-    elif words[0] in ("table", "show"):
+    elif words[0] in ("table", "show", "compare", "claims"):
         words = [*words, "--runs", str(runs)]
     done = subprocess.run([sys.executable, "-m", "benchmarks", *words], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
