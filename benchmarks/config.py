@@ -18,11 +18,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.budget import BudgetConfig
 from benchmarks.evaluation import EvaluateConfig
-from benchmarks.plugins import load_class, unknown
+from benchmarks.plugins import KINDS, Plugin, find, from_file, identity, load
+from benchmarks.presets import CONF, hydra_choice, options
 from policies.source import PolicyConfig
 from tasks.errors import BadInput, require
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
 GROUPS = ("task", "policy", "budget", "evaluate")
 
 
@@ -42,6 +42,8 @@ class BatchConfig:
 class RunConfig:
     """One run, checked: every group as an instance of its dataclass."""
 
+    algorithm_class: type[Any]
+    task_class: type[Any]
     algo: Any
     task: Any
     policy: Any
@@ -68,39 +70,33 @@ class RunConfig:
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def options(group: str) -> list[str]:
-    """Names of the presets of a group."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-
-
 def compose_config(overrides: Sequence[str]) -> DictConfig:
     """Let Hydra compose the configuration.
 
     Raises:
         BadInput: an unknown preset or key, or a word that is no override.
     """
-    for word in overrides:
-        check_names(word)
+    words = [hydra_word(word) for word in overrides]
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("config", overrides=list(overrides))
+            return compose("config", overrides=words)
     except (HydraException, OmegaConfBaseException) as error:
-        raise BadInput(_in_one_line(str(error), overrides)) from None
+        raise BadInput(_in_one_line(str(error), words)) from None
 
 
-def check_names(word: str) -> None:
-    """Check the presets that one override names, before Hydra would list its search path.
+def hydra_word(word: str) -> str:
+    """An override as Hydra can read it: names are checked before Hydra would list its search path, plugins made known.
 
     Raises:
-        BadInput: no such preset (the nearest is named), or `algo=` without its plus sign.
+        BadInput: no such preset or plugin (the nearest is named), a broken one, or `algo=` without its plus sign.
     """
     key, found, value = word.partition("=")
-    if key.lstrip("+") == "algo" and found and not key.startswith("+"):
+    group = key.lstrip("+")
+    if group not in ("algo", *GROUPS) or not found:
+        return word
+    if group == "algo" and not key.startswith("+"):
         raise BadInput(f"write +algo={value}: the algorithm has no default, so Hydra wants the plus sign")
-    if key.lstrip("+") in ("algo", *GROUPS) and found:
-        for name in value.split(","):
-            if name not in options(key.lstrip("+")):
-                raise BadInput(unknown({"algo": "algorithm"}.get(key.lstrip("+"), key), name, options(key.lstrip("+"))))
+    return f"{key}={','.join(hydra_choice(group, choice) for choice in value.split(','))}"
 
 
 def _in_one_line(message: str, overrides: Sequence[str]) -> str:
@@ -146,13 +142,20 @@ def check_config(config: DictConfig) -> RunConfig:
     seed = config.seed
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         raise BadInput(f"seed={seed} must be a whole number from 0 to {2**31 - 1}")
-    task = check_group(load_class("tasks", str(config.task.name)).Config, config, "task")
+    plugins = {group: chosen_plugin(config, group) for group in ("algo", "task")}
+    classes = {group: load(plugin) for group, plugin in plugins.items()}
+    task = check_group(classes["task"].Config, config, "task")
     evaluate = check_group(EvaluateConfig, config, "evaluate")
     policy = check_group(PolicyConfig, config, "policy")
-    algo = check_group(load_class("algorithms", str(config.algo.name)).Config, config, "algo")
+    algo = check_group(classes["algo"].Config, config, "algo")
     groups = {"algo": algo, "task": task, "policy": policy, "budget": budget, "evaluate": evaluate}
     resolved = {name: asdict(group) for name, group in groups.items()} | {"seed": seed}
+    foreign = {group: identity(plugin, classes[group]) for group, plugin in plugins.items()}
+    if any(foreign.values()):
+        resolved["plugins"] = {group: about for group, about in foreign.items() if about}
     return RunConfig(
+        algorithm_class=classes["algo"],
+        task_class=classes["task"],
         algo=algo,
         task=task,
         policy=policy,
@@ -163,6 +166,16 @@ def check_config(config: DictConfig) -> RunConfig:
         force=bool(config.force),
         resolved=json.loads(json.dumps(resolved, default=str)),
     )
+
+
+def chosen_plugin(config: DictConfig, group: str) -> Plugin:
+    """The algorithm or the task that a composed configuration names.
+
+    Raises:
+        BadInput: see `benchmarks.plugins.find`.
+    """
+    file = OmegaConf.select(config, f"files.{group}")
+    return from_file(KINDS[group], file) if file else find(KINDS[group], str(config[group].name))
 
 
 def _resolve(config: DictConfig) -> DictConfig:
