@@ -6,9 +6,10 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -128,22 +129,26 @@ def _known_keys(overrides: Sequence[str]) -> list[str]:
     return keys
 
 
-def check_config(config: DictConfig) -> RunConfig:
+def check_config(config: DictConfig, handed: Mapping[str, type[Any]] = MappingProxyType({})) -> RunConfig:
     """Check every group against its dataclass. Nothing heavy is loaded but the algorithm's module.
+
+    Args:
+        config: as Hydra composed it.
+        handed: classes for `algo` or `task` that are used as they are instead of being found by name.
 
     Raises:
         BadInput: no algorithm, an unknown key, a wrong type or a value out of range; the key is named.
     """
     if "algo" not in config or config.algo is None:
         raise BadInput(f"which algorithm? Add +algo=NAME. There are: {', '.join(options('algo'))}")
-    config = _resolve(config)
+    config = resolve(config)
     budget = check_group(BudgetConfig, config, "budget")
     check_group(BatchConfig, config, "batch")
     seed = config.seed
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         raise BadInput(f"seed={seed} must be a whole number from 0 to {2**31 - 1}")
-    plugins = {group: chosen_plugin(config, group) for group in ("algo", "task")}
-    classes = {group: load(plugin) for group, plugin in plugins.items()}
+    plugins = {group: chosen_plugin(config, group) for group in ("algo", "task") if group not in handed}
+    classes = {**handed, **{group: load(plugin) for group, plugin in plugins.items()}}
     task = check_group(classes["task"].Config, config, "task")
     evaluate = check_group(EvaluateConfig, config, "evaluate")
     policy = check_group(PolicyConfig, config, "policy")
@@ -178,7 +183,7 @@ def chosen_plugin(config: DictConfig, group: str) -> Plugin:
     return from_file(KINDS[group], file) if file else find(KINDS[group], str(config[group].name))
 
 
-def _resolve(config: DictConfig) -> DictConfig:
+def resolve(config: DictConfig) -> DictConfig:
     """A copy with all references replaced by what they refer to."""
     copy = config.copy()
     try:

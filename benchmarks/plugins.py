@@ -113,7 +113,7 @@ def load(plugin: Plugin) -> Any:
     place, _, attribute = plugin.target.rpartition(":")
     try:
         if plugin.is_file:
-            module: Any = _import_file(Path(place))
+            module: Any = import_file(Path(place))
             found = getattr(module, attribute, None)
             require(found is not None, f"{plugin}: {Path(place).name} has no {attribute}")
         else:
@@ -139,7 +139,7 @@ def load_class(kind: Kind, name: str) -> Any:
     return load(find(kind, name))
 
 
-def _import_file(path: Path) -> ModuleType:
+def import_file(path: Path) -> ModuleType:
     """Run a file as a module, once for every content that it has."""
     content = path.read_bytes()
     name = f"grpo_bench_file_{hashlib.sha256(str(path).encode() + content).hexdigest()[:16]}"
@@ -166,7 +166,7 @@ def problem_of(kind: Kind, found: object) -> str | None:
     if not (isinstance(found, type) and issubclass(found, base)):
         return f"it is no subclass of {base.__module__}.{base.__name__}"
     if inspect.isabstract(found):
-        return f"it lacks {', '.join(sorted(found.__abstractmethods__))}"
+        return f"it lacks {', '.join(sorted(getattr(found, '__abstractmethods__', ())))}"
     if kind == "tasks" and not all(isinstance(getattr(found, key, None), str) for key in ("name", "version")):
         return "it needs a name and a version, both str"
     return config_problem(getattr(found, "Config", None))

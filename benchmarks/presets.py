@@ -91,6 +91,14 @@ def store(group: str, plugin: Plugin, option: str) -> str:
     return option
 
 
+def store_class(group: str, found: Any) -> str:
+    """Hand the preset of a class that has no name of its own to Hydra; returns the name that it got."""
+    option = f"class.{found.__name__}"
+    node = class_preset(found) | {"name": found.__name__}
+    ConfigStore.instance().store(group=group, name=option, node=node, package=group)
+    return option
+
+
 def plugin_preset(plugin: Plugin) -> dict[str, Any]:
     """Every setting of a plugin with its default; `???` where there is none.
 
