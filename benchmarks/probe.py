@@ -267,15 +267,20 @@ def check_tokens(policy: LanguageModel, seen: Seen, notes: Notes) -> None:
     for rollout, (_, completion, _) in seen.played:
         for turn in rollout.turns:
             ids = completion[turn.start : turn.end]
-            if len(turn.action.strip()) >= TELLING:
-                written.setdefault(turn.action, set()).add(_joined(ids[:-1] if ids[-1:] == [ended] else ids))
-    for row in seen.trained:
-        text, ids_of_row = policy.chat.text(row), _joined(row)
-        for action, forms in written.items():
-            if action in text and not any(form in ids_of_row for form in forms):
-                notes.add(
-                    "tokens", f"it trained on the action {action[:40]!r}, but not in the tokens that were sampled"
-                )
+            written.setdefault(turn.action, set()).add(_joined(ids[:-1] if ids[-1:] == [ended] else ids))
+    again = {action: _joined(policy.tokenizer(action, add_special_tokens=False)["input_ids"]) for action in written}
+    telling = [
+        action
+        for action, forms in written.items()
+        # A text that is part of another one may well stand there in other tokens.
+        if len(action.strip()) >= TELLING
+        and again[action] not in forms
+        and not any(action in other for other in written if other != action)
+    ]
+    for row in map(_joined, seen.trained):
+        for action in telling:
+            if again[action] in row and not any(form in row for form in written[action]):
+                notes.add("tokens", f"it trained on the action {action[:40]!r}, encoded again from its text")
                 return
 
 

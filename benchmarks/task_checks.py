@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ LOOKED_AT = 24
 """Problems that are played with wrong actions."""
 JUNK = (
     "", " ", "\n\n", "\0", "a", "I do not know.", "\u2063\ufffd\U0001f40d", "\ud800", "#### ", "#### nan",
-    "#### 1e999999", "#### 1/0", "9" * 5000, "((((((((((1+", "1=" * 2000, "<think>" * 500, "<think></think><guess></guess>",
+    "#### 1e999999", "#### 1/0", "9" * 5000, "((((((((((1+", "1=" * 2000, "<think>" * 500,
+    "<think></think><guess></guess>",
     "<guess>zzzzz</guess>", "</s><|end|><|user|>", "{}%s%n{0.__class__}", "a" * 20_000, "(" * 3000 + ")" * 3000,
 )  # fmt: skip
 """Texts that nobody should have to think of."""
@@ -55,14 +57,31 @@ def play_findings(found: type[Any], config: Any) -> list[Finding]:
     if "feedback" in {field.name for field in fields(config)}:
         config = replace(config, feedback=FeedbackLevel.diagnostic)
     notes, task = Notes(), found(config)
-    check_shape(task, notes)
-    check_splits(task, notes)
-    if not notes.findings:  # the rest would stumble over these
+    with guarded("shape", notes):
+        check_shape(task, notes)
+    with guarded("splits", notes):
+        check_splits(task, notes)
+    if notes.findings:  # the rest would stumble over these
+        return notes.findings
+    with guarded("stable", notes):
         check_stable(found, config, task, notes)
+    with guarded("oracle", notes):
         check_oracle(task, notes)
+    check_junk(task, notes)
+    with guarded("junk", notes):
         check_episodes(task, notes)
-        check_junk(task, notes)
     return notes.findings
+
+
+@contextmanager
+def guarded(rule: str, notes: Notes) -> Iterator[None]:
+    """What a stranger's task raises is a finding, and no end of the check."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except Exception as error:
+        notes.add(rule, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
 
 def check_shape(task: Task, notes: Notes) -> None:
@@ -292,6 +311,7 @@ def check_junk(task: Task, notes: Notes) -> None:
             check_verdicts(task, played, notes)
             if seconds > SLOW_S * task.max_turns:
                 notes.add("junk", f"{text[:30]!r} ({len(text)} characters) takes {seconds:.1f} s")
+                return  # or the check would take as long as the task
             if text in JUNK and played.solved:
                 notes.add("junk", f"{text[:30]!r} solves {problem.id}")
             if not played.done:
