@@ -209,6 +209,6 @@ def check_group(schema: type[Any], config: DictConfig, group: str) -> Any:
         known = ", ".join(schema.__dataclass_fields__)
         if "not in" in first and "Key" in first:
             first = f"there is no such key; {group} has {known}"
-        elif "Missing mandatory" in first:
+        elif "missing mandatory" in first.lower():
             first = "a value is needed"
         raise BadInput(f"{name}: {first}") from None

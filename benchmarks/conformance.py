@@ -18,6 +18,7 @@ from benchmarks.config import check_config, check_group, chosen_plugin, compose_
 from benchmarks.findings import ALGORITHM_RULES, TASK_RULES, Finding, NotConforming, config_findings
 from benchmarks.plugins import load
 from benchmarks.presets import store_class
+from benchmarks.task_checks import play_findings
 from tasks.errors import BadInput, require
 
 SMALL = ("budget=smoke", "policy.device=cpu")
@@ -59,8 +60,6 @@ def check_task(task: str | type[Any], *words: str) -> None:
 
 def algorithm_findings(algorithm: str | type[Any], *words: str) -> list[Finding]:
     """The rules that an algorithm breaks. See `check_algorithm`."""
-    from benchmarks.algorithm_checks import run_findings
-
     handed: dict[str, type[Any]] = {}
     if isinstance(algorithm, str):
         choice = algorithm
@@ -71,13 +70,16 @@ def algorithm_findings(algorithm: str | type[Any], *words: str) -> list[Finding]
         handed["algo"], choice = algorithm, store_class("algo", algorithm)
     few_turns = () if any(_group(word) == "task" for word in words) else (FEW_TURNS,)
     config = check_config(compose_config([f"+algo={choice}", *SMALL, *few_turns, *words]), handed)
-    return config_findings("algorithms", config.algorithm_class) or run_findings(config)
+    findings = config_findings("algorithms", config.algorithm_class)
+    if findings:
+        return findings
+    from benchmarks.algorithm_checks import run_findings  # brings torch along: only once everything is in order
+
+    return run_findings(config)
 
 
 def task_findings(task: str | type[Any], *words: str) -> list[Finding]:
     """The rules that a task breaks. See `check_task`."""
-    from benchmarks.task_checks import play_findings
-
     if isinstance(task, str):
         config = compose_config([f"task={task}", *words])
         found = load(chosen_plugin(config, "task"))
