@@ -104,6 +104,7 @@ def ours(kind: Any) -> list[str]:
     return [name for name, claims in installed(kind).items() if claims[0].origin == BUILT_IN]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ours("algorithms"))
 def test_our_own_algorithms_keep_every_rule(name: str) -> None:
     check_algorithm(name, FAST)
