@@ -30,7 +30,6 @@ from tasks.errors import require
 
 if TYPE_CHECKING:
     import torch
-
     from algorithms.batch import RolloutBatch
 
 
@@ -67,9 +66,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import torch
-from {name} import {class_name}, {class_name}Config
-
 from benchmarks.conformance import check_algorithm
+
+from {name} import {class_name}, {class_name}Config
 
 
 def test_it_keeps_the_rules() -> None:

@@ -39,9 +39,8 @@ def test_its_test_fails_when_the_algorithm_is_broken(tmp_path: Path) -> None:
 
 def test_a_new_algorithm_is_clean_to_the_linter(tmp_path: Path) -> None:
     new_algorithm("leave_one_out", tmp_path)
-    root = Path(__file__).resolve().parents[2]
-    for command in (["check"], ["format", "--check"]):
-        done = python("ruff", *command, "--config", str(root / "pyproject.toml"), ".", folder=tmp_path)
+    for command in (["check", "--select", "E,F,W,I,B,UP,SIM"], ["format", "--check"]):
+        done = python("ruff", *command, "--isolated", "--line-length", "120", ".", folder=tmp_path / "leave_one_out")
         assert done.returncode == 0, done.stdout
 
 
