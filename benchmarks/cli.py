@@ -127,10 +127,36 @@ def show(
 
 @app.command("list")
 def list_names() -> None:
-    """List algorithms, tasks, policies and budgets."""
+    """List algorithms, tasks, policies and budgets, with where each comes from; broken plugins with the reason."""
     from benchmarks.listing import listing
 
-    typer.echo(listing())
+    typer.echo(listing(Path.cwd()))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def check(context: typer.Context) -> None:
+    """Check that a plugin keeps the benchmark's rules: +algo=NAME, task=NAME, or both (NAME or FILE.py:CLASS).
+
+    Further KEY=VALUE overrides are taken as in `run`. Exit code 1 where a rule is broken.
+    """
+    from benchmarks.conformance import check_words
+
+    quiet_libraries()
+    sys.exit(check_words(context.args, typer.echo))
+
+
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(help="What to make: algo.")],
+    name: Annotated[str, typer.Argument(help="Its name: small letters, digits and _.")],
+    dir: Annotated[Path, typer.Option(help="Where its folder goes.")] = Path(),
+) -> None:
+    """Write a new algorithm's project: one file that runs as it is, a test of it, and an entry point."""
+    from benchmarks.scaffold import new_algorithm
+
+    require(kind == "algo", f"new {kind}: use `new algo NAME`")
+    for path in new_algorithm(name, dir):
+        typer.echo(path)
 
 
 def quiet_libraries() -> None:

@@ -6,9 +6,10 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -18,11 +19,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.budget import BudgetConfig
 from benchmarks.evaluation import EvaluateConfig
-from benchmarks.plugins import load_class, unknown
+from benchmarks.plugins import KINDS, Plugin, find, from_file, identity, load
+from benchmarks.presets import CONF, hydra_choice, options
 from policies.source import PolicyConfig
 from tasks.errors import BadInput, require
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
 GROUPS = ("task", "policy", "budget", "evaluate")
 
 
@@ -42,6 +43,8 @@ class BatchConfig:
 class RunConfig:
     """One run, checked: every group as an instance of its dataclass."""
 
+    algorithm_class: type[Any]
+    task_class: type[Any]
     algo: Any
     task: Any
     policy: Any
@@ -68,39 +71,33 @@ class RunConfig:
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def options(group: str) -> list[str]:
-    """Names of the presets of a group."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-
-
 def compose_config(overrides: Sequence[str]) -> DictConfig:
     """Let Hydra compose the configuration.
 
     Raises:
         BadInput: an unknown preset or key, or a word that is no override.
     """
-    for word in overrides:
-        check_names(word)
+    words = [hydra_word(word) for word in overrides]
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("config", overrides=list(overrides))
+            return compose("config", overrides=words)
     except (HydraException, OmegaConfBaseException) as error:
-        raise BadInput(_in_one_line(str(error), overrides)) from None
+        raise BadInput(_in_one_line(str(error), words)) from None
 
 
-def check_names(word: str) -> None:
-    """Check the presets that one override names, before Hydra would list its search path.
+def hydra_word(word: str) -> str:
+    """An override as Hydra can read it: names are checked before Hydra would list its search path, plugins made known.
 
     Raises:
-        BadInput: no such preset (the nearest is named), or `algo=` without its plus sign.
+        BadInput: no such preset or plugin (the nearest is named), a broken one, or `algo=` without its plus sign.
     """
     key, found, value = word.partition("=")
-    if key.lstrip("+") == "algo" and found and not key.startswith("+"):
+    group = key.lstrip("+")
+    if group not in ("algo", *GROUPS) or not found:
+        return word
+    if group == "algo" and not key.startswith("+"):
         raise BadInput(f"write +algo={value}: the algorithm has no default, so Hydra wants the plus sign")
-    if key.lstrip("+") in ("algo", *GROUPS) and found:
-        for name in value.split(","):
-            if name not in options(key.lstrip("+")):
-                raise BadInput(unknown({"algo": "algorithm"}.get(key.lstrip("+"), key), name, options(key.lstrip("+"))))
+    return f"{key}={','.join(hydra_choice(group, choice) for choice in value.split(','))}"
 
 
 def _in_one_line(message: str, overrides: Sequence[str]) -> str:
@@ -132,27 +129,38 @@ def _known_keys(overrides: Sequence[str]) -> list[str]:
     return keys
 
 
-def check_config(config: DictConfig) -> RunConfig:
+def check_config(config: DictConfig, handed: Mapping[str, type[Any]] = MappingProxyType({})) -> RunConfig:
     """Check every group against its dataclass. Nothing heavy is loaded but the algorithm's module.
+
+    Args:
+        config: as Hydra composed it.
+        handed: classes for `algo` or `task` that are used as they are instead of being found by name.
 
     Raises:
         BadInput: no algorithm, an unknown key, a wrong type or a value out of range; the key is named.
     """
     if "algo" not in config or config.algo is None:
         raise BadInput(f"which algorithm? Add +algo=NAME. There are: {', '.join(options('algo'))}")
-    config = _resolve(config)
+    config = resolve(config)
     budget = check_group(BudgetConfig, config, "budget")
     check_group(BatchConfig, config, "batch")
     seed = config.seed
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         raise BadInput(f"seed={seed} must be a whole number from 0 to {2**31 - 1}")
-    task = check_group(load_class("tasks", str(config.task.name)).Config, config, "task")
+    plugins = {group: chosen_plugin(config, group) for group in ("algo", "task") if group not in handed}
+    classes = {**handed, **{group: load(plugin) for group, plugin in plugins.items()}}
+    task = check_group(classes["task"].Config, config, "task")
     evaluate = check_group(EvaluateConfig, config, "evaluate")
     policy = check_group(PolicyConfig, config, "policy")
-    algo = check_group(load_class("algorithms", str(config.algo.name)).Config, config, "algo")
+    algo = check_group(classes["algo"].Config, config, "algo")
     groups = {"algo": algo, "task": task, "policy": policy, "budget": budget, "evaluate": evaluate}
     resolved = {name: asdict(group) for name, group in groups.items()} | {"seed": seed}
+    foreign = {group: identity(plugin, classes[group]) for group, plugin in plugins.items()}
+    if any(foreign.values()):
+        resolved["plugins"] = {group: about for group, about in foreign.items() if about}
     return RunConfig(
+        algorithm_class=classes["algo"],
+        task_class=classes["task"],
         algo=algo,
         task=task,
         policy=policy,
@@ -165,7 +173,17 @@ def check_config(config: DictConfig) -> RunConfig:
     )
 
 
-def _resolve(config: DictConfig) -> DictConfig:
+def chosen_plugin(config: DictConfig, group: str) -> Plugin:
+    """The algorithm or the task that a composed configuration names.
+
+    Raises:
+        BadInput: see `benchmarks.plugins.find`.
+    """
+    file = OmegaConf.select(config, f"files.{group}")
+    return from_file(KINDS[group], file) if file else find(KINDS[group], str(config[group].name))
+
+
+def resolve(config: DictConfig) -> DictConfig:
     """A copy with all references replaced by what they refer to."""
     copy = config.copy()
     try:
@@ -191,6 +209,6 @@ def check_group(schema: type[Any], config: DictConfig, group: str) -> Any:
         known = ", ".join(schema.__dataclass_fields__)
         if "not in" in first and "Key" in first:
             first = f"there is no such key; {group} has {known}"
-        elif "Missing mandatory" in first:
+        elif "missing mandatory" in first.lower():
             first = "a value is needed"
         raise BadInput(f"{name}: {first}") from None

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from benchmarks.config import CONF, RunConfig, check_config, check_names, compose_config
+from benchmarks.config import RunConfig, check_config, compose_config, hydra_word
 from benchmarks.manifest import command_line
+from benchmarks.presets import CONF
 from benchmarks.record import RUNS
 from tasks.errors import BadInput
 
@@ -51,14 +52,19 @@ def run_one(config: RunConfig, overrides: Sequence[str]) -> None:
 
 
 def combinations(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of every run of a sweep, as Hydra will split them."""
+    """Hydra's words for every run of a sweep, as Hydra will split them."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    for word in overrides:
-        check_names(word)
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     return [list(words) for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None) for words in batch]
+
+
+def choices(word: str) -> list[tuple[str, str]]:
+    """Per value of a sweep's word: the override that Hydra gets, and the one that a user would type for it."""
+    key, _, value = word.partition("=")
+    typed = [f"{key}={choice}" for choice in value.split(",")]
+    return [(hydra_word(each), each) for each in typed]
 
 
 def sweep(overrides: Sequence[str]) -> int:
@@ -68,17 +74,19 @@ def sweep(overrides: Sequence[str]) -> int:
     from omegaconf import DictConfig
 
     failures: list[str] = []
+    typed = {hydra: word for given in overrides for hydra, word in choices(given)}
+    words_for_hydra = [hydra_word(word) for word in overrides]
 
     def job(config: DictConfig) -> None:
-        words = list(HydraConfig.get().overrides.task)
+        words = [typed.get(word, word) for word in HydraConfig.get().overrides.task]
         try:
             run_one(check_config(config), words)
         except Exception as error:  # one failed run must not end the sweep
             failures.append(f"{' '.join(words)}: {error}")
 
-    for words in combinations(overrides):
+    for words in combinations(words_for_hydra):
         check_config(compose_config(words))
-    arguments, sys.argv = sys.argv, [sys.argv[0], "-m", *overrides]
+    arguments, sys.argv = sys.argv, [sys.argv[0], "-m", *words_for_hydra]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
     finally:

@@ -14,7 +14,6 @@ from rich.console import Console
 from benchmarks.config import RunConfig
 from benchmarks.evaluation import sample_rows
 from benchmarks.manifest import describe, manifest, peak_memory_bytes
-from benchmarks.plugins import load_class
 from benchmarks.progress import Progress
 from benchmarks.record import RECORD_VERSION, Record, open_record
 from benchmarks.session import RunSession
@@ -39,8 +38,8 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
         KeyboardInterrupt: after the record was marked interrupted.
         Exception: whatever the algorithm raised, after the record was marked failed.
     """
-    task: Task = load_class("tasks", config.task.name)(config.task)
-    algorithm = load_class("algorithms", config.algo.name)(config.algo)
+    task: Task = config.task_class(config.task)
+    algorithm = config.algorithm_class(config.algo)
     source = find_source(config.policy)
     fingerprint = task.fingerprint()
     record = open_record(config.results, config.run_name(fingerprint))

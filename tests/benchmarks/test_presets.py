@@ -7,12 +7,13 @@ from dataclasses import fields
 import pytest
 
 from benchmarks.budget import BudgetConfig
-from benchmarks.config import GROUPS, check_config, compose_config, options
+from benchmarks.config import GROUPS, check_config, compose_config
 from benchmarks.evaluation import EvaluateConfig
-from benchmarks.plugins import installed, load_class
+from benchmarks.plugins import BUILT_IN, KINDS, installed, load_class
+from benchmarks.presets import presets
 from policies.source import PolicyConfig
 
-PRESETS = [(group, name) for group in ("algo", *GROUPS) for name in options(group)]
+PRESETS = [(group, name) for group in ("algo", *GROUPS) for name in presets(group)]
 
 
 @pytest.mark.parametrize(("group", "name"), PRESETS)
@@ -34,8 +35,10 @@ def test_every_preset_passes_its_check(group: str, name: str) -> None:
 
 
 def test_every_installed_task_and_algorithm_of_ours_has_a_preset() -> None:
-    assert set(options("task")) == set(installed("tasks"))
-    assert set(options("algo")) == set(installed("algorithms"))
+    for group in ("task", "algo"):
+        plugins = installed(KINDS[group])
+        ours = {name for name, claims in plugins.items() if BUILT_IN in {plugin.origin for plugin in claims}}
+        assert set(presets(group)) == ours
 
 
 def _choose(group: str, name: str) -> list[str]:
