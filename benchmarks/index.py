@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -94,7 +94,7 @@ def read_index(directory: Path, only: str | None = None) -> Index:
         return Index(directory, [_run(row, {}) for row in rows if row["reason"] is None], _aside(rows))
     known, memory = _load(directory)
     rows, changed = [], False
-    for folder in sorted(_folders(directory)):
+    for folder in _folders(directory):
         if not (signature := _signature(folder)):
             continue
         row = known.get(folder.name)
@@ -107,11 +107,10 @@ def read_index(directory: Path, only: str | None = None) -> Index:
     return Index(directory, runs, _aside(rows), memory, rows, changed)
 
 
-def _folders(directory: Path) -> Iterator[Path]:
+def _folders(directory: Path) -> list[Path]:
     with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                yield Path(entry.path)
+        names = sorted(entry.name for entry in entries if entry.is_dir())
+    return [directory / name for name in names]
 
 
 def _aside(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -122,10 +121,15 @@ def _signature(folder: Path) -> str:
     """Sizes, inodes and times of a record's files; empty where the folder is no record."""
     found = []
     with contextlib.suppress(OSError):
-        for path, _, files in os.walk(folder):
-            for file in files:
-                stat = os.lstat(os.path.join(path, file))  # noqa: PTH118 (a Path per file would take half of the time)
-                found.append((file, stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns))
+        folders = [str(folder)]
+        while folders:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                        continue
+                    stat = entry.stat(follow_symlinks=False)
+                    found.append((entry.name, stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns))
     if not any(name in FILES for name, *_ in found):
         return ""
     return hashlib.sha256(repr(sorted(found)).encode(errors="surrogateescape")).hexdigest()

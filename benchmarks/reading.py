@@ -175,7 +175,7 @@ def _answers(record: Record, summary: Mapping[str, Any]) -> tuple[Answers, Answe
 
     # Without the texts, which are nearly all of the file; and not by `read_table`, which imports pandas.
     with pq.ParquetFile(record.folder / "samples.parquet") as file:
-        rows = file.read(columns=["stage", "problem", "solved"]).to_pylist()
+        rows = file.read(columns=["stage", "problem", "solved"], use_threads=False).to_pylist()
     outcomes: dict[str, dict[str, list[float]]] = {"base": defaultdict(list), "final": defaultdict(list)}
     for row in rows:
         outcomes[row["stage"]][row["problem"]].append(float(row["solved"]))

@@ -100,7 +100,7 @@ class Record:
 
         # Not `read_table`, which imports pandas.
         with pq.ParquetFile(self.folder / file) as opened:
-            rows: list[dict[str, Any]] = opened.read().to_pylist()
+            rows: list[dict[str, Any]] = opened.read(use_threads=False).to_pylist()  # Small: threads only wait.
         return rows
 
     def clear(self) -> None:
