@@ -73,6 +73,17 @@ def show(
     show_record(find_record(runs, run), Console(), stage=stage, which=which, limit=limit, problem=problem)
 
 
+@app.command()
+def report(
+    runs: Annotated[Path, typer.Option(help="Folder with the records.")] = RUNS,
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("results/report.html"),
+) -> None:
+    """Write one self-contained page: who wins, at what cost, how sure, and why, down to the single sample."""
+    from benchmarks.report.page import report as write_report
+
+    typer.echo(write_report(runs, out))
+
+
 @app.command("list")
 def list_names() -> None:
     """List algorithms, tasks, policies and budgets."""

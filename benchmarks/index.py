@@ -19,8 +19,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import benchmarks.reading
-import benchmarks.record
 from benchmarks.reading import FILES, Answers, Damaged, Run, read_run
 from benchmarks.record import Record
 from tasks.errors import BadInput
@@ -42,6 +40,11 @@ class Index:
     _rows: list[dict[str, Any]] = field(default_factory=list)
     _changed: bool = False
     _used: set[str] = field(default_factory=set)
+
+    def key(self, what: str, groups: Sequence[Sequence[Run]]) -> str:
+        """A hash of all that a number computed from complete runs depends on: their contents, and the code."""
+        seals = [[run.seal for run in runs] for runs in groups]
+        return hashlib.sha256(json.dumps([_code(), what, seals]).encode()).hexdigest()
 
     def remember(self, key: str, numbers: Sequence[float]) -> None:
         """Keep numbers for the next call."""
@@ -67,7 +70,7 @@ class Index:
         columns = {name: pa.array([row[name] for row in rows], pa.string()) for name in TEXTS}
         columns |= {name: pa.array([row[name] for row in rows], numbers) for name in ("base", "final")}
         kept = {key: numbers for key, numbers in self.memory.items() if key in self._used}
-        about = {b"reader": _reader().encode(), b"memory": json.dumps(kept).encode()}
+        about = {b"code": _code().encode(), b"memory": json.dumps(kept).encode()}
         table = pa.table(columns)
         # A results folder may be read-only: then every call reads it whole.
         with contextlib.suppress(OSError):
@@ -166,7 +169,7 @@ def _load(directory: Path) -> tuple[dict[str, dict[str, Any]], dict[str, list[fl
     try:
         with pq.ParquetFile(directory / INDEX) as file:
             about = file.schema_arrow.metadata
-            if about[b"reader"] != _reader().encode():
+            if about[b"code"] != _code().encode():
                 return {}, {}
             rows = file.read().to_pylist()
         return {row["name"]: row for row in rows}, json.loads(about[b"memory"])
@@ -175,7 +178,7 @@ def _load(directory: Path) -> tuple[dict[str, dict[str, Any]], dict[str, list[fl
 
 
 @cache
-def _reader() -> str:
-    """A hash of the code that reads records: what another version read must not be believed."""
-    sources = (Path(__file__), Path(benchmarks.reading.__file__), Path(benchmarks.record.__file__))
+def _code() -> str:
+    """A hash of this floor's code: what another version of it read or computed must not be believed."""
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()

@@ -7,14 +7,12 @@ that is damaged or contradicts itself is set aside by name, with the reason, and
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import math
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -58,10 +56,10 @@ def read_table(directory: Path, only: str | None = None) -> Table:
     """
     index = read_index(directory, only)
     experiments, set_aside = by_experiment(index)
-    rows = [_row(runs, index) for runs in experiments]
+    rows = [experiment_row(runs, index) for runs in experiments]
     if only is None:
         index.save()
-    return Table(sorted(rows, key=_rank), set_aside, len(index.runs) + len(index.set_aside))
+    return Table(sorted(rows, key=rank), set_aside, len(index.runs) + len(index.set_aside))
 
 
 def by_experiment(index: Index) -> tuple[list[list[Run]], list[tuple[str, str]]]:
@@ -74,7 +72,8 @@ def by_experiment(index: Index) -> tuple[list[list[Run]], list[tuple[str, str]]]
     return kept, sorted(set_aside)
 
 
-def _rank(row: Mapping[str, Any]) -> tuple[Any, ...]:
+def rank(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What rows are sorted by."""
     accuracy = row["accuracy_final"]
     best_first = math.inf if accuracy is None else -accuracy
     return (*(row[name] for name in SETTING), best_first, row["algo"], row["experiment"])
@@ -95,7 +94,8 @@ def _comparable(runs: Sequence[Run], set_aside: list[tuple[str, str]]) -> list[R
     return list(kept.values())
 
 
-def _row(runs: Sequence[Run], index: Index) -> dict[str, Any]:
+def experiment_row(runs: Sequence[Run], index: Index) -> dict[str, Any]:
+    """The row of one experiment's runs."""
     complete = [run for run in runs if run.status == "complete"]
     counts = Counter(run.status for run in runs)
     metrics = [run.about["metrics_final"] for run in complete]
@@ -115,8 +115,7 @@ def _row(runs: Sequence[Run], index: Index) -> dict[str, Any]:
 
 
 def _outcome(complete: Sequence[Run], index: Index) -> dict[str, float]:
-    key = hashlib.sha256(" ".join((_method(), *(run.seal for run in complete))).encode()).hexdigest()
-    numbers = index.recall(key)
+    numbers = index.recall(key := index.key("outcome", [complete]))
     if numbers is None:
         # Only here: numpy would double the time that an empty folder takes.
         from benchmarks.statistics import accuracy_interval, paired_gain_interval
@@ -129,13 +128,6 @@ def _outcome(complete: Sequence[Run], index: Index) -> dict[str, float]:
         numbers = [len(problems), before, after, *accuracy_interval(final), *gain]
         index.remember(key, numbers)
     return dict(zip(OUTCOME, numbers, strict=True))
-
-
-@cache
-def _method() -> str:
-    """A hash of the code that computes an outcome: what another version computed must not be believed."""
-    sources = (Path(__file__), Path(__file__).with_name("statistics.py"))
-    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
 
 
 def _average(values: Sequence[float]) -> float:
