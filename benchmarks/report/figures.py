@@ -34,7 +34,12 @@ def palette(theme: str) -> dict[str, str]:
     """What each placeholder stands for."""
     colours = LIGHT if theme == "light" else DARK
     named = {f"${number}": colour for number, colour in enumerate(colours)}
-    return {**THEMES[theme], **{f"{name}-band": f"{colour}33" for name, colour in named.items()}, **named}
+    return {**THEMES[theme], **{f"{name}-band": _see_through(colour) for name, colour in named.items()}, **named}
+
+
+def _see_through(colour: str) -> str:
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, 0.2)"
 
 
 def figures(setting: Setting, results: Results) -> dict[str, Figure]:
@@ -73,13 +78,13 @@ def components(setting: Setting, results: Results) -> Figure:
     points = [point for experiment in setting.plotted for curve in experiment.curves() for point in curve]
     names = [name for name in (points[0] if points else ()) if name.startswith("reward/")]
     data: list[dict[str, Any]] = []
-    layout: dict[str, Any] = _layout("")
+    layout: dict[str, Any] = {**_layout(""), "legend": {"orientation": "h", "y": 0, "yanchor": "top"}}
     for number, name in enumerate(names, 1):
         mark = "" if number == 1 else str(number)
         row, column = divmod(number - 1, 3)
         rows = (len(names) + 2) // 3
         across = [column / 3 + 0.02, (column + 1) / 3 - 0.03]
-        up = [1 - (row + 1) / rows + 0.12, 1 - row / rows - 0.08 / rows]
+        up = [1 - (row + 0.74) / rows, 1 - (row + 0.08) / rows]
         layout[f"xaxis{mark}"] = {**_axis(), "domain": across, "anchor": f"y{mark}"}
         layout[f"yaxis{mark}"] = {**_axis(), "domain": up, "anchor": f"x{mark}", "tickformat": ".2f"}
         title = {"text": plain(name.removeprefix("reward/")), "x": across[0], "y": up[1], "xref": "paper"}

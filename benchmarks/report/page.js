@@ -112,7 +112,7 @@ function boardRow(row, columns) {
   const toggle = element("button", {
     type: "button", "aria-expanded": "false", "aria-label": `Conditions of ${row.cells[COLUMN.algorithm][1]}`,
     onclick: () => {
-      if (!details.childElementCount) details.append(element("td", { colspan: columns.length }, ...rowDetails(row)));
+      if (!details.childElementCount) details.append(element("td", { colspan: columns.length }, element("div", {}, ...rowDetails(row))));
       details.hidden = !details.hidden;
       toggle.setAttribute("aria-expanded", String(!details.hidden));
       toggle.textContent = details.hidden ? "+" : "−";
@@ -121,7 +121,9 @@ function boardRow(row, columns) {
   const cells = columns.map((place) => {
     const [value, text] = row.cells[place];
     if (place === COLUMN.algorithm) {
-      const badge = ["best", "tied"].includes(row.standing) ? [element("span", { class: `badge ${row.standing}` }, row.standing)] : [];
+      const status = row.cells[COLUMN.status][0];
+      const words = [["best", "tied"].includes(row.standing) && row.standing, status !== "complete" && status].filter(Boolean);
+      const badge = words.map((word) => element("span", { class: `badge ${word}` }, word));
       return element("th", { scope: "row" }, element("span", { class: "name" }, toggle, text, ...badge));
     }
     return element("td", { class: typeof value === "number" ? "number" : null }, text);

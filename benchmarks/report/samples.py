@@ -59,7 +59,7 @@ def _sample(row: Mapping[str, Any]) -> dict[str, Any]:
     """One row of samples.parquet; where turns and messages are no such JSON, what is there stands as text."""
     try:
         turns, messages = json.loads(row["turns"]), json.loads(row["messages"])
-        made = [_turn(turn, row["problem"]) for turn in turns]
+        made = [prepared(turn, row["problem"]) for turn in turns]
         asked = [_pieces(str(m["content"]), ()) for m in messages if m["role"] != "assistant"]
     except (ValueError, LookupError, TypeError, AttributeError):
         made, asked = [], [_pieces(str(row["turns"]), ())]
@@ -78,7 +78,12 @@ def _faulty(rewards: Mapping[str, float]) -> bool:
     return rewards.get("format", 1.0) <= (0.0 if "steps" in rewards else -1.0)
 
 
-def _turn(turn: Mapping[str, Any], problem: str) -> dict[str, Any]:
+def prepared(turn: Mapping[str, Any], problem: str) -> dict[str, Any]:
+    """One turn: its action in pieces, tiles where a word was guessed, and the verdict.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError: it is not as the runner writes it.
+    """
     action = str(turn["action"])
     rewards = {visible(str(name)): float(value) for name, value in turn["rewards"].items()}
     if not all(map(math.isfinite, rewards.values())):
@@ -88,7 +93,7 @@ def _turn(turn: Mapping[str, Any], problem: str) -> dict[str, Any]:
     return {
         "length": len(action),
         "action": _pieces(action, found if "steps" in rewards else ()),
-        "tiles": _tiles(action, problem, bool(turn["solved"])) if "consistent" in rewards else "",
+        "tiles": tiles(action, problem, bool(turn["solved"])) if "consistent" in rewards else "",
         "rewards": rewards,
         "spans": {name: visible(text) for name, text in spans.items()},
         "feedback": visible(str(turn["feedback"])[:LONGEST]),
@@ -96,7 +101,7 @@ def _turn(turn: Mapping[str, Any], problem: str) -> dict[str, Any]:
     }
 
 
-def _tiles(action: str, problem: str, solved: bool) -> str:
+def tiles(action: str, problem: str, solved: bool) -> str:
     """Letter and mark in turn, `c-r+a?n-e-`; nothing where no word was guessed. A problem's id ends in its secret."""
     match = GUESS.search(action)
     guess, secret = (match.group(1).strip().lower() if match else ""), problem.rpartition("/")[2]

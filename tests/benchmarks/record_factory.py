@@ -56,6 +56,18 @@ HOSTILE = {
     "a tab": "a\tb",
 }
 """Actions that would steer a terminal or deceive its reader."""
+MARKUP = {
+    "the script's end": "</script><script>window.owned = 1</script>",
+    "an image that fails": "<img src=x onerror='window.owned = 1'>",
+    "an image on the net": "<img src=https://example.org/x.png>",
+    "a comment that swallows a script": "<!--<script>",
+    "a quote that ends an attribute": '" onmouseover="window.owned = 1" x=\'',
+    "a template's braces": "{{ 7 * 7 }}{% raise %}",
+    "a link that runs": "<a href='javascript:window.owned = 1'>click</a>",
+    "an entity": "&lt;script&gt;window.owned = 1&lt;/script&gt;",
+    "a key of every object": "__proto__",
+}
+"""Text that would run, load or hide something if a page took it for markup."""
 
 
 def write_record(
@@ -71,6 +83,7 @@ def write_record(
     base: Sequence[Sequence[bool]] = ((False, False), (False, True)),
     final: Sequence[Sequence[bool]] = ((True, False), (True, True)),
     actions: Sequence[str] = ("<think></think><guess>crane</guess>",),
+    problem: str = "",
     started: str = "2026-11-23T10:00:00+00:00",
     without: Sequence[str] = (),
     lacking: Sequence[str] = (),
@@ -81,6 +94,7 @@ def write_record(
     Args:
         directory: of all records.
         base, final: outcomes [problems, samples] of the test evaluations.
+        problem: name of every problem, before its number; the task's own names if empty.
         actions: the turns of every sample; only the last can solve the problem.
         without: files to leave out.
         lacking: keys to leave out of summary.json.
@@ -97,6 +111,8 @@ def write_record(
     record.write_rows("curve.parquet", [{"solved": 0.5}])
     if status == "complete":
         rows = [*sample_rows("base", base, actions), *sample_rows("final", final, actions)]
+        if problem:
+            rows = [{**row, "problem": row["problem"].replace("wordle/word", problem)} for row in rows]
         record.write_rows("samples.parquet", rows)
         about = {**groups, "seed": seed, "experiment": experiment}
         summary = {**about, **measured(np.array(base, dtype=float), np.array(final, dtype=float)), **changes}
