@@ -42,6 +42,20 @@ function setUpPicks() {
   if (first) SETTING.forEach((key, place) => { byId(`pick-${key}`).value = `=${first.names[place]}`; });
 }
 
+// A page that is served comes anew every few seconds: what was chosen must outlive it.
+function remember() {
+  const chosen = [...byId("setting").elements].map((one) => [one.id, one.type === "checkbox" ? one.checked : one.value]);
+  sessionStorage.setItem("chosen", JSON.stringify(Object.fromEntries(chosen)));
+}
+
+function recall() {
+  const chosen = JSON.parse(sessionStorage.getItem("chosen") || "{}");
+  for (const select of byId("setting").querySelectorAll("select")) {
+    if ([...select.options].some((option) => option.value === chosen[select.id])) select.value = chosen[select.id];
+  }
+  byId("log").checked = Boolean(chosen.log);
+}
+
 const fits = (names) => SETTING.every((key, place) => {
   const wanted = byId(`pick-${key}`).value;
   return wanted === "" || wanted === `=${names[place]}`;
@@ -350,5 +364,10 @@ addEventListener("beforeprint", () => { before = state.theme; setTheme("light");
 addEventListener("afterprint", () => setTheme(before));
 addEventListener("load", drawPlots);
 setUpPicks();
+if (data.remember) recall();
 setTheme(state.theme);
 pickSetting();
+if (data.remember) {
+  recall(); // once more: which cost axes there are depends on what is compared
+  addEventListener("pagehide", remember);
+}

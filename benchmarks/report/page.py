@@ -72,8 +72,8 @@ def report(directory: Path, out: Path) -> str:
     return f"{out}: {kept}, {len(text.encode()) / 2**20:.1f} MiB"
 
 
-def render(results: Results, directory: Path) -> str:
-    """The page as text."""
+def render(results: Results, directory: Path, refresh_s: int = 0) -> str:
+    """The page as text; with `refresh_s`, the browser asks for it again after so many seconds."""
     environment = Environment(autoescape=select_autoescape(default=True), undefined=StrictUndefined, trim_blocks=True)
     scripts = {"app": _asset("page.js"), "plotly": _plotly()}
     hashes = " ".join(f"'sha256-{_sha256(text)}'" for text in scripts.values())
@@ -87,9 +87,10 @@ def render(results: Results, directory: Path) -> str:
     )
     return environment.from_string(_asset("page.html.jinja")).render(
         policy=policy,
+        refresh_s=refresh_s,
         style=Markup(_asset("page.css")),
         scripts={name: Markup(text) for name, text in scripts.items()},
-        data=Markup(escaped_json(_payload(results))),
+        data=Markup(escaped_json(_payload(results) | {"remember": refresh_s > 0})),
         packs=packs,
         results=results,
         set_aside=[(one_line(name), one_line(reason)) for name, reason in results.set_aside],
