@@ -1,7 +1,7 @@
 """All records of a folder, read once: an index keeps what was read, and a later call reads only what changed since.
 
-The index is a cache and nothing more. It lies in the results folder as `.index.parquet`; where it is absent, damaged,
-of another version of this code or of pyarrow, everything is read again, and where it cannot be written it is not.
+The index is a cache and nothing more. It lies in the results folder as `.index.gz`; where it is absent, damaged
+or of another version of this code, everything is read again, and where it cannot be written it is not.
 A record counts as unchanged while every file of it has the size, inode and times (of modification and of the inode's
 change, which no `touch` sets back) that it had when it was read.
 """
@@ -9,13 +9,16 @@ change, which no `touch` sets back) that it had when it was read.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,9 @@ from benchmarks.reading import FILES, Answers, Damaged, Run, read_run
 from benchmarks.record import Record
 from tasks.errors import BadInput
 
-INDEX = ".index.parquet"
+INDEX = ".index.gz"
+MANY = 1000
+"""From so many new records on, several processes read them."""
 TEXTS = ("name", "signature", "reason", "status", "about", "problems", "seal", "manifest", "curve")
 
 
@@ -61,23 +66,15 @@ class Index:
         """Write the index where something changed."""
         if not self._changed:
             return
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        # A folder whose name is no text, which Arrow refuses, is read anew each time.
-        rows = [row for row in self._rows if row["name"].isprintable()]
-        numbers = pa.list_(pa.float64())
-        columns = {name: pa.array([row[name] for row in rows], pa.string()) for name in TEXTS}
-        columns |= {name: pa.array([row[name] for row in rows], numbers) for name in ("base", "final")}
         kept = {key: numbers for key, numbers in self.memory.items() if key in self._used}
-        about = {b"code": _code().encode(), b"memory": json.dumps(kept).encode()}
-        table = pa.table(columns)
+        lines = [json.dumps({"code": _code(), "memory": kept}), *map(json.dumps, self._rows)]
+        content = gzip.compress("\n".join(lines).encode(), compresslevel=1)
         # A results folder may be read-only: then every call reads it whole.
         with contextlib.suppress(OSError):
             handle, temporary = tempfile.mkstemp(prefix=INDEX, dir=self.directory)
-            os.close(handle)
             try:
-                pq.write_table(table.replace_schema_metadata(about), temporary, compression="zstd")
+                with os.fdopen(handle, "wb") as stream:
+                    stream.write(content)
                 Path(temporary).replace(self.directory / INDEX)
             finally:
                 Path(temporary).unlink(missing_ok=True)
@@ -96,15 +93,11 @@ def read_index(directory: Path, only: str | None = None) -> Index:
         rows = [_read(folder, "") for folder in folders]
         return Index(directory, [_run(row, {}) for row in rows if row["reason"] is None], _aside(rows))
     known, memory = _load(directory)
-    rows, changed = [], False
-    for folder in _folders(directory):
-        if not (signature := _signature(folder)):
-            continue
-        row = known.get(folder.name)
-        if row is None or row["signature"] != signature:
-            row, changed = _read(folder, signature), True
-        rows.append(row)
-    changed |= len(rows) != len(known)
+    signatures = {folder: signature for folder in _folders(directory) if (signature := _signature(folder))}
+    fresh = [folder for folder, s in signatures.items() if known.get(folder.name, {}).get("signature") != s]
+    found = dict(zip(fresh, _read_all(fresh, [signatures[folder] for folder in fresh]), strict=True))
+    rows = [found.get(folder) or known[folder.name] for folder in signatures]
+    changed = bool(fresh) or len(rows) != len(known)
     names: dict[str, list[str]] = {}
     runs = [_run(row, names) for row in rows if row["reason"] is None]
     return Index(directory, runs, _aside(rows), memory, rows, changed)
@@ -138,6 +131,14 @@ def _signature(folder: Path) -> str:
     return hashlib.sha256(repr(sorted(found)).encode(errors="surrogateescape")).hexdigest()
 
 
+def _read_all(folders: Sequence[Path], signatures: Sequence[str]) -> list[dict[str, Any]]:
+    if len(folders) < MANY:
+        return list(map(_read, folders, signatures))
+    # Not forked: Arrow has threads by now, and a fork of a process with threads may hang.
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as processes:
+        return list(processes.map(_read, folders, signatures, chunksize=100))
+
+
 def _read(folder: Path, signature: str) -> dict[str, Any]:
     row: dict[str, Any] = {**dict.fromkeys((*TEXTS, "base", "final")), "name": folder.name, "signature": signature}
     try:
@@ -163,16 +164,14 @@ def _run(row: dict[str, Any], names: dict[str, list[str]]) -> Run:
 
 def _load(directory: Path) -> tuple[dict[str, dict[str, Any]], dict[str, list[float]]]:
     """The rows of the index by name, and what was computed; nothing where there is no index to be used."""
-    import pyarrow.parquet as pq
-
     # A cache that cannot be read is no cache: whatever is wrong with it, the records tell the same again.
     try:
-        with pq.ParquetFile(directory / INDEX) as file:
-            about = file.schema_arrow.metadata
-            if about[b"code"] != _code().encode():
-                return {}, {}
-            rows = file.read().to_pylist()
-        return {row["name"]: row for row in rows}, json.loads(about[b"memory"])
+        head, *lines = gzip.decompress((directory / INDEX).read_bytes()).decode().split("\n")
+        about = json.loads(head)
+        if about["code"] != _code():
+            return {}, {}
+        rows = list(map(json.loads, lines))
+        return {row["name"]: row for row in rows}, about["memory"]
     except Exception:
         return {}, {}
 

@@ -159,16 +159,27 @@ def test_an_index_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     assert not (tmp_path / INDEX).exists()
 
 
-def test_a_folder_whose_name_is_no_text_is_read_and_not_indexed(tmp_path):
+def test_a_folder_whose_name_is_no_text_can_be_indexed(tmp_path, read_folders):
     record = write_record(tmp_path, without=["summary.json"])
     record.folder.rename(tmp_path / "bad-\udcff-name")
     write_record(tmp_path, seed=1)
     for _ in range(2):
         table = read_table(tmp_path)
         assert (len(table.rows), len(table.set_aside)) == (1, 1)
+    assert len(read_folders) == 2
 
 
 def test_the_index_of_one_record_is_that_record(tmp_path):
     record = write_record(tmp_path, seed=4)
     write_record(tmp_path, seed=5)
     assert [run.name for run in read_index(tmp_path, only=record.name).runs] == [record.name]
+
+
+def test_several_processes_read_the_same_as_one(tmp_path, monkeypatch):
+    write_study(tmp_path, 30, problems=4, seeds=3)
+    damaged = write_record(tmp_path, without=["summary.json"])
+    alone = read_index(tmp_path)
+    monkeypatch.setattr(index_module, "MANY", 10)
+    together = read_index(tmp_path)
+    assert (together.runs, together.set_aside) == (alone.runs, alone.set_aside)
+    assert [name for name, _ in together.set_aside] == [damaged.name]

@@ -96,8 +96,8 @@ def test_the_axis_and_its_scale_can_be_switched(visit, study):
     seen = {tuple(ticks(page, "curves"))}
     for axis in ("rollouts", "tokens", "seconds", "updates"):
         page.select_option("#axis", axis)
-        assert axis in page.locator("#curves .xtitle").inner_text()
-        assert axis in page.locator("#pareto .xtitle").inner_text()
+        assert axis in page.locator("#curves .xtitle").text_content()
+        assert axis in page.locator("#pareto .xtitle").text_content()
         seen.add(tuple(ticks(page, "curves")))
     assert len(seen) == 5
     page.check("#log")
@@ -112,7 +112,8 @@ def test_the_leaderboard_sorts_by_any_column_both_ways(visit, study):
         found = []
         for _ in range(2):
             page.locator("#board thead button", has_text=name).click()
-            found.append(column(page, name))
+            found.append([text for text in column(page, name) if text != "–"])
+            assert name == "algorithm" or column(page, name)[-1] == "–", "what was not measured comes last both ways"
         assert found[0] == found[1][::-1]
         assert found[0] != found[1]
         key = (lambda text: text) if name == "algorithm" else (lambda text: float(text.split(" ")[0]))
@@ -128,7 +129,7 @@ def test_a_choice_of_task_changes_table_plots_and_samples(visit, study):
     assert column(page, "accuracy") != before
     assert page.locator("#curves .drawn").inner_text() == "wordle · tiny · quick"
     page.select_option("#pick-task", "")
-    assert len(column(page, "accuracy")) == 21
+    assert len(column(page, "accuracy")) == 22
     assert set(column(page, "task")) == {"wordle", "wordle_turn", "gsm_synth"}
 
 
@@ -241,7 +242,8 @@ def test_what_models_and_plugins_write_neither_runs_nor_breaks_the_page(visit, t
     runs = tmp_path / "runs"
     texts = [*MARKUP.values(), *HOSTILE.values(), "z" * 1_000_000]
     for number, text in enumerate(texts):
-        record = write_record(runs, algo=f"algo{number}", actions=[text, text], problem=f"wordle/{text[:200]}")
+        problem = f"wordle/{text[:200]}".encode("utf-8", "replace").decode()  # Arrow takes no lone surrogates.
+        record = write_record(runs, algo=f"algo{number}", actions=[text, text], problem=problem)
         name = text if text.isprintable() and len(text) <= 200 else f"algo{number}"
         summary = json.loads((record.folder / "summary.json").read_text()) | {"algo": name}
         record.write_json("summary.json", summary)
