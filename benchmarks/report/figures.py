@@ -146,7 +146,8 @@ def _front(points: Sequence[tuple[float, float]]) -> dict[str, list[float]]:
 
 def phases(setting: Setting) -> Figure:
     """Where the wall time of a run went, averaged over the seeds."""
-    labels = [plain(experiment.label) for experiment in setting.plotted][::-1]
+    # The blank keeps the label off the axis, and a name such as `__proto__` from being a property of plotly's objects.
+    labels = [f"{plain(experiment.label)} " for experiment in setting.plotted][::-1]
     spent = {
         experiment.label: [run.about["phases"] for run in experiment.complete if isinstance(run.about["phases"], dict)]
         for experiment in setting.plotted
@@ -200,7 +201,13 @@ def _curve(experiment: Experiment, metric: str, axes: Sequence[str], results: Re
 
 def _named(experiment: Experiment) -> dict[str, Any]:
     name = plain(experiment.label)
-    return {"type": "scatter", "name": name, "legendgroup": name, "hovertemplate": f"{name}: %{{y}}<extra></extra>"}
+    # plotly looks groups up in a plain object, where `__proto__`, as a name, would find what is no group.
+    return {
+        "type": "scatter",
+        "name": name,
+        "legendgroup": f"group {name}",
+        "hovertemplate": f"{name}: %{{y}}<extra></extra>",
+    }
 
 
 def _look(experiment: Experiment, results: Results) -> dict[str, str]:

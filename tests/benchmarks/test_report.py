@@ -185,7 +185,7 @@ def test_a_curve_is_the_mean_over_seeds_and_its_band_spans_them(study):
     setting = study.settings[0]
     experiment = setting.plotted[0]
     traces = drawn(figures(setting, study)["curves"], axis="rollouts", log=False, theme="light")["data"]
-    band, line = (trace for trace in traces if trace["legendgroup"] == experiment.label)
+    band, line = (trace for trace in traces if trace["legendgroup"] == f"group {experiment.label}")
     solved = np.array([[point["solved"] for point in curve] for curve in experiment.curves()])
     assert line["x"] == pytest.approx([0, 825, 1650, 2475, 3300])
     assert line["y"] == pytest.approx(solved.mean(axis=0))
