@@ -76,7 +76,8 @@ def marks(page, plot):
 
 
 def ticks(page, plot):
-    return page.locator(f"#{plot} .xtick text").all_text_contents()
+    """What stands along and under a plot's cost axis."""
+    return page.locator(f"#{plot} .xtick text, #{plot} .xtitle").all_text_contents()
 
 
 def column(page, name):
