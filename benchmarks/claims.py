@@ -19,8 +19,8 @@ from rich.text import Text
 
 from benchmarks.claim_tests import KINDS
 from benchmarks.comparison import as_json
-from benchmarks.config import CONF
 from benchmarks.experiments import Experiment
+from benchmarks.presets import CONF
 from benchmarks.record import RUNS
 from benchmarks.verdicts import Finding, Ground, Need, Test, Verdict
 from benchmarks.wording import one_line

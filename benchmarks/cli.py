@@ -125,6 +125,29 @@ def show(
     show_record(find_record(runs, run), Console(), stage=stage, which=which, limit=limit, problem=problem)
 
 
+@app.command()
+def report(
+    runs: Annotated[Path, typer.Option(help="Folder with the records.")] = RUNS,
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("results/report.html"),
+    watch: Annotated[bool, typer.Option("--watch", help="Serve the page on this machine, until Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option(help="Of --watch; 0 takes a free one.")] = 8000,
+    refresh: Annotated[int, typer.Option(help="Seconds until --watch shows what is new.")] = 30,
+) -> None:
+    """Write one self-contained page: who wins, at what cost, how sure, and why, down to the single sample."""
+    if watch:
+        from benchmarks.report.watch import PageServer
+
+        with PageServer(runs, port, refresh) as server:
+            typer.echo(f"{server.address} shows {runs}; Ctrl-C ends it")
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                return
+    from benchmarks.report.page import report as write_report
+
+    typer.echo(write_report(runs, out))
+
+
 @app.command("list")
 def list_names() -> None:
     """List algorithms, tasks, policies and budgets, with where each comes from; broken plugins with the reason."""

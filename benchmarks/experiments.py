@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.reading import Damaged, read
+from benchmarks.reading import Damaged, read, read_run
 from benchmarks.record import Record, records
-from benchmarks.table import read_run
 from benchmarks.wording import one_line
 from tasks.errors import BadInput
 

@@ -3,23 +3,53 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
+import math
 import sys
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks.record import RECORD_VERSION, Record, records
+from benchmarks.record import RECORD_VERSION, SEAL, Record, records
 from benchmarks.wording import COSTS, one_line
 from tasks.errors import BadInput
 
 T = TypeVar("T")
 NAMES = ("algo", "task", "policy", "budget", "experiment")
 UNCHECKED = ("task_version", "stopped_by", "updates", "metrics_base", "tokens_prompt", "evaluate_wall_s", "phases")
+FILES = ("status", "config.yaml", "manifest.json", "summary.json", "samples.parquet", "ledger.parquet", "curve.parquet")
+"""What makes a folder a record, whole or not."""
+MUST_BE_SEALED = ("config.yaml", "manifest.json", "summary.json", "samples.parquet", "curve.parquet")
+Answers = dict[str, float]
+"""Per problem id, the share of its samples that were solved."""
 
 
 class Damaged(ValueError):
     """A record that cannot be used; the text is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What tables and reports read of one record."""
+
+    name: str
+    status: str
+    about: dict[str, Any]
+    """Names and seed; of a complete run, all of its summary."""
+    base: Answers
+    final: Answers
+    """Of a complete run, the test problems; of others, nothing."""
+    seal: str
+    """Of a complete run, a hash of all that it holds: two runs with the same seal are the same."""
+    manifest: str
+    """manifest.json, and """
+    curve: str
+    """the rows of curve.parquet as JSON: both as text, since not every reader wants them parsed. `{}` and `[]` where an
+    incomplete run has none yet."""
 
 
 def find_record(directory: Path, wanted: str) -> Record:
@@ -71,6 +101,96 @@ def read(record: Record, file: str, load: Callable[[], T]) -> T:
     # A damaged file makes JSON, YAML and Arrow raise nearly anything; all of it means the same.
     except Exception as error:
         raise Damaged(one_line(f"{file}: {type(error).__name__}: {error}"[:300])) from None
+
+
+def read_run(record: Record) -> Run:
+    """Read one record.
+
+    Raises:
+        Damaged: it cannot be read, it was changed after the run ended, or its files contradict each other.
+    """
+    status = read(record, "status", lambda: record.status)
+    if status is None:
+        raise Damaged("status: must be running, complete, interrupted or failed")
+    if status != "complete":
+        plan = read_plan(record)
+        curve = read(record, "curve.parquet", lambda: _curve(record)) if _has(record, "curve.parquet") else "[]"
+        return Run(record.name, status, plan, {}, {}, "", _text(record, "manifest.json"), curve)
+    summary = read_summary(record)
+    base, final = read(record, "samples.parquet", lambda: _answers(record, summary))
+    curve = read(record, "curve.parquet", lambda: _curve(record))
+    seal = check_seal(record)
+    return Run(record.name, status, summary, base, final, seal, _text(record, "manifest.json"), curve)
+
+
+def check_seal(record: Record) -> str:
+    """Compare a complete record with the hashes that were taken when it was closed.
+
+    Returns:
+        The hash of the seal itself.
+
+    Raises:
+        Damaged: no seal, or a file that is gone, was changed, or was never sealed.
+    """
+    seal = read(record, SEAL, lambda: (record.folder / SEAL).read_bytes())
+    hashes: Any = read(record, SEAL, lambda: json.loads(seal)["sha256"])
+    if not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
+        raise Damaged(f"{SEAL}: must hold a hash per file")
+    for file in MUST_BE_SEALED:
+        if file not in hashes:
+            raise Damaged(f"{SEAL}: says nothing of {file}")
+    for file, sealed in hashes.items():
+        if ".." in Path(file).parts or Path(file).is_absolute():
+            raise Damaged(f"{SEAL}: names a file outside the record")
+        content = read(record, file, (record.folder / file).read_bytes)
+        if hashlib.sha256(content).hexdigest() != sealed:
+            raise Damaged(one_line(f"{file}: changed after the run ended (its hash is not the one in {SEAL})"))
+    return hashlib.sha256(seal).hexdigest()
+
+
+def _has(record: Record, file: str) -> bool:
+    return (record.folder / file).is_file()
+
+
+def _text(record: Record, file: str) -> str:
+    def load() -> str:
+        text = (record.folder / file).read_text(encoding="utf-8")
+        if not isinstance(json.loads(text), dict):
+            raise ValueError("must be an object")
+        return text
+
+    return read(record, file, load)
+
+
+def _curve(record: Record) -> str:
+    """The learning curve's rows as JSON, checked: every value a finite number, or null where nothing was measured."""
+    rows = record.read_rows("curve.parquet")
+    if not all(value is None or _is_number(value) for row in rows for value in row.values()):
+        raise ValueError("every value must be a finite number")
+    return json.dumps(rows, separators=(",", ":"))
+
+
+def _answers(record: Record, summary: Mapping[str, Any]) -> tuple[Answers, Answers]:
+    import pyarrow.parquet as pq
+
+    # Without the texts, which are nearly all of the file; and not by `read_table`, which imports pandas.
+    with pq.ParquetFile(record.folder / "samples.parquet") as file:
+        # Column by column: dictionaries of rows take twice as long, and a folder may hold thousands of records.
+        columns = file.read(columns=["stage", "problem", "solved"], use_threads=False).to_pydict()
+    outcomes: dict[str, dict[str, list[float]]] = {"base": defaultdict(list), "final": defaultdict(list)}
+    for stage, problem, solved in zip(columns["stage"], columns["problem"], columns["solved"], strict=True):
+        outcomes[stage][problem].append(float(solved))
+    shares = {}
+    for stage, problems in outcomes.items():
+        samples = set(map(len, problems.values()))
+        if len(problems) != summary["n_test"] or samples != {summary["test_samples"]}:
+            raise ValueError(f"not n_test problems × test_samples {stage} samples, as summary.json says")
+        shares[stage] = {problem: math.fsum(solved) / len(solved) for problem, solved in problems.items()}
+        if abs(math.fsum(shares[stage].values()) / len(problems) - summary[f"accuracy_{stage}"]) > 1e-6:
+            raise ValueError(f"the {stage} samples do not average to accuracy_{stage}, as summary.json says")
+    if shares["base"].keys() != shares["final"].keys():
+        raise ValueError("the base and the final samples are not of the same problems")
+    return shares["base"], shares["final"]
 
 
 def read_summary(record: Record) -> dict[str, Any]:

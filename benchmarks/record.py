@@ -1,10 +1,12 @@
 """The folder that a run leaves behind.
 
 Every file is written to a temporary name and renamed, so that a reader never sees half of one; `status` comes last.
+A complete record is sealed: seal.json holds the hash of every other file, so that a later edit does not go unnoticed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -22,6 +24,7 @@ TABLES = ("ledger.parquet", "curve.parquet", "samples.parquet")
 KEPT = re.compile(r"[a-z][a-z0-9_]{0,40}\.parquet")
 RUNS = Path("results/runs")
 """Where records go unless results.dir says otherwise."""
+SEAL = "seal.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,21 @@ class Record:
             raise
 
     def write_status(self, status: Status) -> None:
-        """Set how far the run came."""
+        """Set how far the run came; a record that is complete is sealed first."""
+        if status == "complete":
+            self.write_json(SEAL, {"record_version": RECORD_VERSION, "sha256": self.hashes()})
         self.write("status", f"{status}\n".encode())
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of every file by its path in the record, but of the seal and of the status, which come after it."""
+        files = {
+            path.relative_to(self.folder).as_posix(): path for path in sorted(self.folder.rglob("*")) if path.is_file()
+        }
+        return {
+            name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for name, path in files.items()
+            if name not in (SEAL, "status")
+        }
 
     def write_json(self, file: str, value: Any) -> None:
         """Write a JSON file; NaN and infinities are refused."""
@@ -99,12 +115,12 @@ class Record:
 
         # Not `read_table`, which imports pandas.
         with pq.ParquetFile(self.folder / file) as opened:
-            rows: list[dict[str, Any]] = opened.read().to_pylist()
+            rows: list[dict[str, Any]] = opened.read(use_threads=False).to_pylist()  # Small: threads only wait.
         return rows
 
     def clear(self) -> None:
         """Remove what an earlier attempt left, so that nothing of it is taken for the next one's."""
-        for file in ("summary.json", "error.txt", *(path.name for path in self.folder.glob("*.parquet"))):
+        for file in (SEAL, "summary.json", "error.txt", *(path.name for path in self.folder.glob("*.parquet"))):
             (self.folder / file).unlink(missing_ok=True)
 
 

@@ -22,33 +22,17 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from benchmarks.reading import NAMES, Damaged, read, read_plan, read_summary
-from benchmarks.record import Record
+from benchmarks.index import Index, read_index
+from benchmarks.reading import NAMES, Run
 from benchmarks.wording import COSTS, one_line, percent
 from tasks.errors import BadInput
 
 FORMATS = ("text", "json", "csv", "markdown")
-FILES = ("status", "config.yaml", "manifest.json", "summary.json", "samples.parquet", "ledger.parquet", "curve.parquet")
 SETTING = ("task", "policy", "budget")
 OUTCOME = (
     *("n_test", "accuracy_base", "accuracy_final", "accuracy_ci_low", "accuracy_ci_high"),
     *("gain", "gain_ci_low", "gain_ci_high"),
 )
-Answers = dict[str, float]
-"""Per problem id, the share of its samples that were solved."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What the table reads of one record."""
-
-    name: str
-    status: str
-    about: dict[str, Any]
-    """Names and seed; of a complete run, all of its summary."""
-    base: Answers
-    final: Answers
-    """Of a complete run, the test problems; of others, nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +44,8 @@ class Table:
     null without a complete run; `seeds` are those of the complete runs or, where there is none, of all runs."""
     set_aside: list[tuple[str, str]]
     """(name, reason) of the records that entered no row."""
+    found: int
+    """Records in the folder, used or set aside."""
 
 
 def read_table(directory: Path, only: str | None = None) -> Table:
@@ -68,65 +54,29 @@ def read_table(directory: Path, only: str | None = None) -> Table:
     Raises:
         BadInput: there is no such directory.
     """
-    if not directory.is_dir():
-        raise BadInput(f"{directory}: no such results folder; run something first, or give --runs DIR")
+    index = read_index(directory, only)
+    experiments, set_aside = by_experiment(index)
+    rows = [experiment_row(runs, index) for runs in experiments]
+    if only is None:
+        index.save()
+    return Table(sorted(rows, key=rank), set_aside, len(index.runs) + len(index.set_aside))
+
+
+def by_experiment(index: Index) -> tuple[list[list[Run]], list[tuple[str, str]]]:
+    """The runs of each experiment, one per seed, and the records that were set aside, by name, with the reason."""
     experiments: dict[tuple[str, ...], list[Run]] = defaultdict(list)
-    set_aside: list[tuple[str, str]] = []
-    for folder in sorted(directory.iterdir()):
-        if only not in (None, folder.name) or not any((folder / file).exists() for file in FILES):
-            continue
-        try:
-            run = read_run(Record(folder))
-        except Damaged as damage:
-            set_aside.append((folder.name, str(damage)))
-        else:
-            experiments[tuple(run.about[name] for name in NAMES)].append(run)
-    rows = [_row(_comparable(runs, set_aside)) for runs in experiments.values()]
-    return Table(sorted(rows, key=_rank), sorted(set_aside))
+    for run in index.runs:
+        experiments[tuple(run.about[name] for name in NAMES)].append(run)
+    set_aside = list(index.set_aside)
+    kept = [_comparable(runs, set_aside) for runs in experiments.values()]
+    return kept, sorted(set_aside)
 
 
-def _rank(row: Mapping[str, Any]) -> tuple[Any, ...]:
+def rank(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What rows are sorted by."""
     accuracy = row["accuracy_final"]
     best_first = math.inf if accuracy is None else -accuracy
     return (*(row[name] for name in SETTING), best_first, row["algo"], row["experiment"])
-
-
-def read_run(record: Record) -> Run:
-    """Read one record.
-
-    Raises:
-        Damaged: it cannot be read, or its files contradict each other.
-    """
-    status = read(record, "status", lambda: record.status)
-    if status is None:
-        raise Damaged("status: must be running, complete, interrupted or failed")
-    if status != "complete":
-        return Run(record.name, status, read_plan(record), {}, {})
-    summary = read_summary(record)
-    base, final = read(record, "samples.parquet", lambda: _answers(record, summary))
-    return Run(record.name, status, summary, base, final)
-
-
-def _answers(record: Record, summary: Mapping[str, Any]) -> tuple[Answers, Answers]:
-    import pyarrow.parquet as pq
-
-    # Without the texts, which are nearly all of the file; and not by `read_table`, which imports pandas.
-    with pq.ParquetFile(record.folder / "samples.parquet") as file:
-        rows = file.read(columns=["stage", "problem", "solved"]).to_pylist()
-    outcomes: dict[str, dict[str, list[float]]] = {"base": defaultdict(list), "final": defaultdict(list)}
-    for row in rows:
-        outcomes[row["stage"]][row["problem"]].append(float(row["solved"]))
-    shares = {}
-    for stage, problems in outcomes.items():
-        samples = set(map(len, problems.values()))
-        if len(problems) != summary["n_test"] or samples != {summary["test_samples"]}:
-            raise ValueError(f"not n_test problems × test_samples {stage} samples, as summary.json says")
-        shares[stage] = {problem: math.fsum(solved) / len(solved) for problem, solved in problems.items()}
-        if abs(_average(list(shares[stage].values())) - summary[f"accuracy_{stage}"]) > 1e-6:
-            raise ValueError(f"the {stage} samples do not average to accuracy_{stage}, as summary.json says")
-    if shares["base"].keys() != shares["final"].keys():
-        raise ValueError("the base and the final samples are not of the same problems")
-    return shares["base"], shares["final"]
 
 
 def _comparable(runs: Sequence[Run], set_aside: list[tuple[str, str]]) -> list[Run]:
@@ -144,7 +94,8 @@ def _comparable(runs: Sequence[Run], set_aside: list[tuple[str, str]]) -> list[R
     return list(kept.values())
 
 
-def _row(runs: Sequence[Run]) -> dict[str, Any]:
+def experiment_row(runs: Sequence[Run], index: Index) -> dict[str, Any]:
+    """The row of one experiment's runs."""
     complete = [run for run in runs if run.status == "complete"]
     counts = Counter(run.status for run in runs)
     metrics = [run.about["metrics_final"] for run in complete]
@@ -153,7 +104,7 @@ def _row(runs: Sequence[Run]) -> dict[str, Any]:
     return {
         **{name: runs[0].about[name] for name in NAMES[:-1]},
         "seeds": [run.about["seed"] for run in complete or runs],
-        **(_outcome(complete) if complete else dict.fromkeys(OUTCOME)),
+        **(_outcome(complete, index) if complete else dict.fromkeys(OUTCOME)),
         **costs,
         "peak_memory_bytes": _mean([run.about["peak_memory_bytes"] for run in complete], max),
         "energy_j": costs["energy_j"],
@@ -163,16 +114,20 @@ def _row(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _outcome(complete: Sequence[Run]) -> dict[str, float]:
-    # Only here: numpy would double the time that an empty folder takes.
-    from benchmarks.statistics import accuracy_interval, paired_gain_interval
+def _outcome(complete: Sequence[Run], index: Index) -> dict[str, float]:
+    numbers = index.recall(key := index.key("outcome", [complete]))
+    if numbers is None:
+        # Only here: numpy would double the time that an empty folder takes.
+        from benchmarks.statistics import accuracy_interval, paired_gain_interval
 
-    problems = sorted(complete[0].final)
-    base = [[run.base[problem] for problem in problems] for run in complete]
-    final = [[run.final[problem] for problem in problems] for run in complete]
-    before, after = (_average([_average(row) for row in cells]) for cells in (base, final))
-    gain = (after - before, *paired_gain_interval(base, final))
-    return dict(zip(OUTCOME, (len(problems), before, after, *accuracy_interval(final), *gain), strict=True))
+        problems = sorted(complete[0].final)
+        base = [[run.base[problem] for problem in problems] for run in complete]
+        final = [[run.final[problem] for problem in problems] for run in complete]
+        before, after = (_average([_average(row) for row in cells]) for cells in (base, final))
+        gain = (after - before, *paired_gain_interval(base, final))
+        numbers = [len(problems), before, after, *accuracy_interval(final), *gain]
+        index.remember(key, numbers)
+    return dict(zip(OUTCOME, numbers, strict=True))
 
 
 def _average(values: Sequence[float]) -> float:
@@ -197,6 +152,8 @@ def render(table: Table, fmt: str, console: Console) -> None:
         raise BadInput(f"format {fmt!r}: there are {', '.join(FORMATS)}")
     for name, reason in table.set_aside:
         print(f"set aside {one_line(name)}: {reason}", file=sys.stderr)
+    if table.set_aside:
+        print(f"{len(table.set_aside)} of {table.found} records were set aside", file=sys.stderr)
     if not table.rows:
         line = f"there are no {'readable ' if table.set_aside else ''}records yet; python -m benchmarks run makes one"
         print(line, file=sys.stderr if fmt in ("json", "csv") else sys.stdout)

@@ -1,15 +1,20 @@
-"""Writes records as the runner leaves them, from a table of what was solved."""
+"""Writes records as the runner leaves them: one from a table of what was solved, or thousands like those of a study."""
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
+import random
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.record import RECORD_VERSION, Record, Status
+from benchmarks.record import RECORD_VERSION, SEAL, Record, Status
 
 DAMAGE: dict[str, tuple[dict[str, Any], str]] = {
     "no summary": ({"without": ["summary.json"]}, "summary.json: missing"),
@@ -51,6 +56,18 @@ HOSTILE = {
     "a tab": "a\tb",
 }
 """Actions that would steer a terminal or deceive its reader."""
+MARKUP = {
+    "the script's end": "</script><script>window.owned = 1</script>",
+    "an image that fails": "<img src=x onerror='window.owned = 1'>",
+    "an image on the net": "<img src=https://example.org/x.png>",
+    "a comment that swallows a script": "<!--<script>",
+    "a quote that ends an attribute": '" onmouseover="window.owned = 1" x=\'',
+    "a template's braces": "{{ 7 * 7 }}{% raise %}",
+    "a link that runs": "<a href='javascript:window.owned = 1'>click</a>",
+    "an entity": "&lt;script&gt;window.owned = 1&lt;/script&gt;",
+    "a key of every object": "__proto__",
+}
+"""Text that would run, load or hide something if a page took it for markup."""
 
 
 def write_record(
@@ -66,6 +83,7 @@ def write_record(
     base: Sequence[Sequence[bool]] = ((False, False), (False, True)),
     final: Sequence[Sequence[bool]] = ((True, False), (True, True)),
     actions: Sequence[str] = ("<think></think><guess>crane</guess>",),
+    problem: str = "",
     started: str = "2026-11-23T10:00:00+00:00",
     without: Sequence[str] = (),
     lacking: Sequence[str] = (),
@@ -76,6 +94,7 @@ def write_record(
     Args:
         directory: of all records.
         base, final: outcomes [problems, samples] of the test evaluations.
+        problem: name of every problem, before its number; the task's own names if empty.
         actions: the turns of every sample; only the last can solve the problem.
         without: files to leave out.
         lacking: keys to leave out of summary.json.
@@ -92,6 +111,8 @@ def write_record(
     record.write_rows("curve.parquet", [{"solved": 0.5}])
     if status == "complete":
         rows = [*sample_rows("base", base, actions), *sample_rows("final", final, actions)]
+        if problem:
+            rows = [{**row, "problem": row["problem"].replace("wordle/word", problem)} for row in rows]
         record.write_rows("samples.parquet", rows)
         about = {**groups, "seed": seed, "experiment": experiment}
         summary = {**about, **measured(np.array(base, dtype=float), np.array(final, dtype=float)), **changes}
@@ -164,3 +185,93 @@ def sample_rows(stage: str, outcomes: Sequence[Sequence[bool]], actions: Sequenc
                 }
             )
     return rows
+
+
+ALGORITHMS = {"base": 0.0, "grpo": 0.25, "gdpo": 0.27, "dr_grpo": 0.24, "rft": 0.18, "vector_grpo": 0.33, "gepa": 0.2}
+"""Share of the unsolved problems that each imagined algorithm learns to solve."""
+TASKS = {"wordle": 0.2, "wordle_turn": 0.25, "gsm_synth": 0.4}
+COMPONENTS = ("format", "valid", "consistent", "progress", "solved")
+
+
+def write_study(directory: Path, runs: int, *, problems: int = 100, samples: int = 2, seeds: int = 5) -> None:
+    """Many complete records at once: every algorithm on every task at three budgets and several learning rates.
+
+    They are sealed and sound, and as large as real ones, but share their samples: 12 outcomes for each algorithm and
+    task. (Ten thousand different parquet files take minutes to write.)
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    pools = {
+        pair: [
+            _study_files(*pair, np.random.default_rng([number, len("".join(pair))]), problems, samples)
+            for number in range(12)
+        ]
+        for pair in itertools.product(ALGORITHMS, TASKS)
+    }
+    budgets = ("quick", "standard", "long")
+    variants = range(1 + runs // (len(budgets) * len(TASKS) * len(ALGORITHMS) * seeds))
+    grid = itertools.product(variants, budgets, TASKS, ALGORITHMS, range(seeds))
+    rng = random.Random(0)
+    for variant, budget, task, algo, seed in itertools.islice(grid, runs):
+        files, numbers = rng.choice(pools[algo, task])
+        experiment = hashlib.sha256(f"{variant} {budget} {task} {algo}".encode()).hexdigest()[:10]
+        config = {
+            "algo": {"name": algo, "learning_rate": 1e-5 * (variant + 1)},
+            **{group: {"name": name} for group, name in (("task", task), ("policy", "tiny"), ("budget", budget))},
+            "seed": seed,
+        }
+        about = {**{group: config[group]["name"] for group in ("algo", "task", "policy", "budget")}, "seed": seed}  # type: ignore[index]
+        texts = {
+            "config.yaml": json.dumps(config),
+            "manifest.json": json.dumps({**MANIFEST, "experiment": experiment}),
+            "summary.json": json.dumps({**about, "experiment": experiment, **numbers}),
+        }
+        files = files | {name: text.encode() for name, text in texts.items()}
+        sealed = {"sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}}
+        folder = (
+            directory / f"{algo}-{task}-tiny-s{seed}-{hashlib.sha256(texts['config.yaml'].encode()).hexdigest()[:10]}"
+        )
+        folder.mkdir()
+        for name, content in {**files, SEAL: json.dumps(sealed).encode(), "status": b"complete\n"}.items():
+            (folder / name).write_bytes(content)
+
+
+MANIFEST = {
+    "record_version": RECORD_VERSION,
+    "command": "python -m benchmarks run +algo=grpo",
+    "started": "2026-11-23T10:00:00+00:00",
+    "git_commit": "0123456789abcdef0123456789abcdef01234567",
+    "git_dirty": False,
+    "python": "3.11.7",
+    "packages": {"grpo-bench": "0.1.0", "torch": "2.13.0", "trl": "1.16.0"},
+    "device": "a made-up processor",
+    "threads": 2,
+    "dtype": "float32",
+}
+
+
+def _study_files(
+    algo: str, task: str, rng: np.random.Generator, problems: int, samples: int
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The parquet files of one imagined run, and its summary."""
+    hard = rng.beta(1, 3, size=(problems, 1))
+    start = hard * TASKS[task] * 2
+    learnt = start + (1 - start) * ALGORITHMS[algo]
+    base, final = rng.random((problems, samples)) < start, rng.random((problems, samples)) < learnt
+    folder = Path(tempfile.mkdtemp())
+    record = Record(folder)
+    action = "<think>" + "c+ r- a? n- e- " * 3 + "</think><guess>crane</guess>"
+    rows = [*sample_rows("base", base.tolist(), [action]), *sample_rows("final", final.tolist(), [action])]
+    record.write_rows("samples.parquet", rows)
+    curve = []
+    for share in np.linspace(0, 1, 5):
+        level = base.mean() + share * (final.mean() - base.mean())
+        point = {"spent/flops": 2e12 * share, "spent/rollouts": 3300 * share, "spent/tokens": 9.4e4 * share}
+        point |= {"spent/updates": 52 * share, "spent/seconds": 48 * share, "solved": level, "score": level - 0.05}
+        point |= {f"reward/{name}": (level - 1) / (place + 1) for place, name in enumerate(COMPONENTS)}
+        curve.append({name: float(value) for name, value in point.items()})
+    record.write_rows("curve.parquet", curve)
+    record.write_rows("ledger.parquet", [{"update": float(n), "rollout/wall_s": 0.4} for n in range(1, 53)])
+    files = {name: (folder / name).read_bytes() for name in ("samples.parquet", "curve.parquet", "ledger.parquet")}
+    shutil.rmtree(folder)
+    numbers = measured(base.astype(float), final.astype(float))
+    return files, {**numbers, "flops": 2e12 * rng.uniform(0.9, 1.1), "wall_s": 48 * rng.uniform(0.8, 1.3)}

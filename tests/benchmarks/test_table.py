@@ -197,7 +197,7 @@ def test_json_prints_one_object_a_row_with_the_keys_in_order(tmp_path, capsys):
     assert [row["algo"] for row in rows] == ["grpo", "gepa", "ppo"]
     assert all(tuple(row) == KEYS for row in rows)
     assert rows[2]["accuracy_final"] is None
-    assert re.fullmatch(r"set aside broken-\S+: summary.json: missing\n", err)
+    assert re.fullmatch(r"set aside broken-\S+: summary.json: missing\n1 of 4 records were set aside\n", err)
 
 
 def test_csv_has_a_line_a_row_and_a_column_a_metric(tmp_path, capsys):
