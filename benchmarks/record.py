@@ -89,7 +89,7 @@ class Record:
 
     def clear(self) -> None:
         """Remove what an earlier attempt left, so that nothing of it is taken for the next one's."""
-        for file in ("summary.json", "samples.parquet", "curve.parquet", "ledger.parquet", "error.txt"):
+        for file in ("summary.json", "error.txt", *(path.name for path in self.folder.glob("*.parquet"))):
             (self.folder / file).unlink(missing_ok=True)
 
 
