@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -85,9 +86,7 @@ def _known(file: Path) -> dict[str, float]:
 def _keep(file: Path, known: dict[str, float]) -> None:
     """Write the cache; where that is not allowed, the next run measures again."""
     temporary = file.with_suffix(f".{os.getpid()}")
-    try:
+    with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(known, indent=2), encoding="utf-8")
         temporary.replace(file)
-    except OSError:
-        temporary.unlink(missing_ok=True)
