@@ -109,7 +109,9 @@ def extrapolate(config: RunConfig, ledger: Ledger, task: Task) -> Estimate:
         each["joules"] = of_last("energy_j")
     if each["dollars"] is not None:
         each["dollars"] = of_last("dollars")
-    needed = {name: math.ceil(limit / each[name]) for name, limit in config.budget.limits().items() if each[name]}
+    # A cost that did not arise in the rehearsal will not be the one that ends the run.
+    rates = {name: value for name, value in each.items() if value}
+    needed = {name: math.ceil(limit / rates[name]) for name, limit in config.budget.limits().items() if name in rates}
     stopped_by = min(needed, key=needed.__getitem__)
     updates = needed[stopped_by]
     episodes = _evaluation_episodes(config, task, min(updates, config.budget.checkpoints))

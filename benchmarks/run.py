@@ -115,7 +115,8 @@ def close(config: RunConfig, session: RunSession, source: Source, about: dict[st
             if rows:
                 session.record.write_rows(file, [row for stage in rows for row in stage])
         session.save()
-    session.record.write_json("summary.json", summary(config, session, found, greedy, about))
+        # In this phase, so that no cost of the algorithm moves while it is summed up.
+        session.record.write_json("summary.json", summary(config, session, found, greedy, about))
     session.record.write_status("complete")
 
 
