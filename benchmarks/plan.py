@@ -24,7 +24,7 @@ from benchmarks.ledger import Ledger
 from benchmarks.plugins import load_class
 from benchmarks.progress import Progress
 from benchmarks.record import Record
-from benchmarks.run import load
+from benchmarks.run import equip, load
 from benchmarks.session import RunSession
 from benchmarks.wording import duration, memory, scientific
 from policies.source import find_source
@@ -84,7 +84,8 @@ def estimate(config: RunConfig) -> Estimate:
     algorithm = load_class("algorithms", config.algo.name)(config.algo)
     ledger = Ledger(prices=config.budget.prices())
     with ledger.phase("load"):
-        policy = load(config, find_source(config.policy), task, ledger)
+        policy = load(config, find_source(config.policy), task)
+        equip(ledger, policy)
     updates = min(REHEARSED, config.budget.updates or REHEARSED)
     short = replace(config, budget=replace(config.budget, updates=updates))
     with tempfile.TemporaryDirectory(prefix="grpo-bench-plan-") as folder:

@@ -63,7 +63,8 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
         session: RunSession | None = None
         try:
             with ledger.phase("load"):
-                policy = load(config, source, task, ledger)
+                policy = load(config, source, task)
+                equip(ledger, policy)
                 about |= describe(policy) | {"peak_flops_per_s": ledger.peak_flops_per_s}
                 record.write_json("manifest.json", about)
             session = RunSession(config, policy, task, record, progress, Path(scratch), ledger)
@@ -82,16 +83,21 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
     return Outcome(record, ran=True)
 
 
-def load(config: RunConfig, source: Source, task: Task, ledger: Ledger) -> LanguageModel:
-    """The policy as it starts, and the ledger's meters for the device that it is on."""
-    from benchmarks.machine import meters, peak_flops_per_s
+def load(config: RunConfig, source: Source, task: Task) -> LanguageModel:
+    """The policy as it starts."""
     from policies.language_model import load_policy
 
     policy = load_policy(config.policy, source)
     policy.instructions = policy.instructions or task.instructions
+    return policy
+
+
+def equip(ledger: Ledger, policy: LanguageModel) -> None:
+    """Give the ledger the meters, and the peak, of the device that the policy is on."""
+    from benchmarks.machine import meters, peak_flops_per_s
+
     ledger.meters = meters(policy.device)
     ledger.peak_flops_per_s = peak_flops_per_s(policy.device, policy.model.dtype)
-    return policy
 
 
 def close(config: RunConfig, session: RunSession, source: Source, about: dict[str, Any]) -> None:
@@ -105,7 +111,7 @@ def close(config: RunConfig, session: RunSession, source: Source, about: dict[st
     for stage in ("final", "base"):
         if stage == "base":
             with session.ledger.phase("load"):
-                policy = load(config, source, session.task, session.ledger)
+                policy = load(config, source, session.task)
         found[stage] = session.measure(policy, "test")
         if config.evaluate.greedy:
             greedy[stage] = session.measure(policy, "test", greedy=True)

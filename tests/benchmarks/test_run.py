@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,24 @@ def test_a_run_stops_in_the_update_that_reaches_the_first_limit(tmp_path: Path) 
     summary = record.read_json("summary.json")
     assert (summary["updates"], summary["rollouts"], summary["stopped_by"]) == (3, 24, "rollouts")
     assert summary["dollars"] == pytest.approx(summary["wall_s"] / 3600)
+
+
+def test_energy_is_booked_by_phase_and_can_be_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def meter(_: object) -> Callable[[], float]:
+        started = time.perf_counter()
+        return lambda: 2 * (time.perf_counter() - started)
+
+    monkeypatch.setattr("benchmarks.energy.energy_meter", meter)
+    monkeypatch.setattr("benchmarks.machine.energy_meter", meter)
+    summary = small_run(tmp_path, "budget.updates=9", "budget.joules=1e-3").read_json("summary.json")
+    assert (summary["updates"], summary["stopped_by"]) == (1, "joules")
+    assert summary["energy_j"] == pytest.approx(2 * summary["wall_s"], rel=0.1)
+    # Load is the phase in which the meter starts.
+    for phase in ("rollout", "update", "evaluate"):
+        # What the environments took was moved out of rollout in seconds only.
+        seconds = summary["phases"][phase] + (summary["phases"]["score"] if phase == "rollout" else 0)
+        assert summary["costs"][phase]["energy_j"] == pytest.approx(2 * seconds, rel=0.05)
+    assert summary["costs"]["load"]["energy_j"] >= 0
 
 
 def test_the_harness_takes_at_most_a_hundredth_of_a_run(timed: tuple[Record, float]) -> None:
