@@ -30,6 +30,7 @@ def run(context: typer.Context) -> None:
 
     Arguments are Hydra overrides: +algo=grpo [task=wordle] [policy=tiny] [budget=quick] [seed=0] [KEY=VALUE ...].
     With -m, values separated by commas are swept: -m +algo=grpo seed=0,1,2. `list` shows the names.
+    With --dry-run, the plan is printed with an estimate of what it will cost, and nothing is recorded.
     """
     from benchmarks.launch import launch
 

@@ -32,6 +32,8 @@ class EvaluateConfig:
     """Episodes per test problem."""
     temperature: float = 1.0
     """Of the evaluation's sampling; 0 is greedy."""
+    greedy: bool = True
+    """Whether test problems are also played once each at temperature 0."""
     batch_size: int = 256
     """Episodes played side by side."""
 
@@ -63,16 +65,18 @@ def evaluate(
     task: Task,
     split: Split,
     config: EvaluateConfig,
+    *,
+    greedy: bool = False,
 ) -> Evaluation:
-    """Play held-out problems and average the task's metrics over episodes."""
+    """Play held-out problems and average the task's metrics over episodes; greedily, once each, if asked."""
     from policies.api import Sampling
 
     wanted, samples = (
         (config.val_problems, config.val_samples) if split == "val" else (config.test_problems, config.test_samples)
     )
     problems = spread(task.problems(split), wanted)
-    sampling = Sampling(temperature=config.temperature, batch_size=config.batch_size)
-    rollouts, cost = policy.play(task, problems, samples, sampling, EVALUATION_SEED[split])
+    sampling = Sampling(temperature=0.0 if greedy else config.temperature, batch_size=config.batch_size)
+    rollouts, cost = policy.play(task, problems, 1 if greedy else samples, sampling, EVALUATION_SEED[split])
     return Evaluation(rollouts, average(task, rollouts), cost)
 
 
@@ -89,7 +93,7 @@ def average(task: Task, rollouts: Sequence[Rollout]) -> dict[str, float]:
 
 
 def sample_rows(task: Task, rollouts: Sequence[Rollout], stage: str) -> list[dict[str, Any]]:
-    """Rows of samples.parquet: one per episode.
+    """Rows of samples.parquet, and of greedy.parquet: one per episode.
 
     Columns: stage (`base` or `final`), problem, sample, solved, score, turns (JSON: per turn action, rewards, feedback,
     spans, solved), messages (JSON), and one column per task metric, `metric/NAME`.

@@ -14,6 +14,7 @@ from benchmarks.record import RUNS
 from tasks.errors import BadInput
 
 MULTIRUN = ("-m", "--multirun")
+DRY_RUN = "--dry-run"
 
 
 def launch(words: Sequence[str]) -> int:
@@ -26,11 +27,19 @@ def launch(words: Sequence[str]) -> int:
         BadInput: a user's mistake, found before anything is loaded.
         KeyboardInterrupt: Ctrl-C, which ends a sweep too; the record is marked interrupted.
     """
-    overrides = [word for word in words if word not in MULTIRUN]
+    overrides = [word for word in words if word not in (*MULTIRUN, DRY_RUN)]
     for word in overrides:
         if word.startswith("-"):
-            raise BadInput(f"unknown option {word}; run takes KEY=VALUE overrides and -m")
-    if len(overrides) < len(words):
+            raise BadInput(f"unknown option {word}; run takes KEY=VALUE overrides, -m and {DRY_RUN}")
+    many = any(word in MULTIRUN for word in words)
+    if DRY_RUN in words:
+        from benchmarks.plan import plan
+
+        if many:
+            raise BadInput(f"{DRY_RUN} plans one run; leave out -m and give one value per key")
+        Console().print(plan(check_config(compose_config(overrides))), highlight=False, markup=False, soft_wrap=True)
+        return 0
+    if many:
         return sweep(overrides)
     run_one(check_config(compose_config(overrides)), overrides)
     return 0

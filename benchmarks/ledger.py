@@ -1,6 +1,7 @@
 """What a run has spent, by phase, one row per update.
 
-Time is booked by nested phases: the clock always runs for exactly one phase, so that phases sum to the run's wall time.
+Time is booked by nested phases: the clocks always run for exactly one phase, so that phases sum to the run's wall time.
+What each cost is, its unit and its formula: docs/costs.md. What cannot be measured is null, never 0.
 """
 
 from __future__ import annotations
@@ -11,8 +12,24 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-PHASES = ("rollout", "score", "update", "reflect", "evaluate", "other")
+APART = ("evaluate", "load", "record")
+"""Phases that are never charged to the algorithm: evaluating, loading models, and writing the record."""
+PHASES = ("rollout", "score", "update", "reflect", "other", *APART)
 AMOUNTS = ("rollouts", "prompt_tokens", "generated_tokens", "trained_tokens", "reflected_tokens", "flops")
+METERED = ("wall_s", "cpu_s", "gpu_s", "energy_j")
+"""What runs by itself while a phase lasts, where this machine has a meter for it."""
+VARIABLE = (*METERED, "flops_per_s", "mfu", "dollars", "peak_host_bytes", "peak_device_bytes")
+"""Endings of the columns in which two runs of one seed on one machine may differ."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prices:
+    """Dollars; None where nobody said."""
+
+    per_hour: float | None = None
+    """Of this machine, per hour outside `APART`."""
+    per_remote_token: float | None = None
+    """Of a remote reflector, per token read or written."""
 
 
 @dataclass(slots=True)
@@ -20,18 +37,23 @@ class Ledger:
     """Costs so far, and the rows of finished updates."""
 
     clock: Callable[[], float] = time.perf_counter
+    meters: dict[str, Callable[[], float]] = field(default_factory=lambda: {"cpu_s": time.process_time})
+    """Beside the clock: readings that only grow, by their name in `METERED`."""
+    prices: Prices = field(default_factory=Prices)
+    peak_flops_per_s: float | None = None
+    """What mfu is a share of."""
     totals: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """`PHASE/wall_s` and `PHASE/AMOUNT`."""
-    rows: list[dict[str, float]] = field(default_factory=list)
+    """`PHASE/wall_s`, `PHASE/AMOUNT` and `PHASE/remote_tokens`."""
+    rows: list[dict[str, float | None]] = field(default_factory=list)
     _stack: list[str] = field(default_factory=lambda: ["other"])
-    _mark: float | None = None
+    _marks: dict[str, float] = field(default_factory=dict)
     _booked: dict[str, float] = field(default_factory=dict)
 
     def _tick(self) -> None:
-        now = self.clock()
-        if self._mark is not None:
-            self.totals[f"{self._stack[-1]}/wall_s"] += now - self._mark
-        self._mark = now
+        readings = {"wall_s": self.clock(), **{name: read() for name, read in self.meters.items()}}
+        for name, mark in self._marks.items():
+            self.totals[f"{self._stack[-1]}/{name}"] += readings[name] - mark
+        self._marks = readings
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -54,6 +76,9 @@ class Ledger:
     def charge(self, phase: str, amounts: Mapping[str, float]) -> None:
         """Book amounts to a phase.
 
+        Reflected tokens that come without FLOPs were read and written on another machine: the FLOPs are null from then
+        on, and the tokens have their own price.
+
         Raises:
             ValueError: an unknown phase or amount, or a negative one.
         """
@@ -63,22 +88,54 @@ class Ledger:
             if not amount >= 0:
                 raise ValueError(f"cannot book {amount} {name}")
             self.totals[f"{phase}/{name}"] += amount
+        if "reflected_tokens" in amounts and "flops" not in amounts:
+            self.totals[f"{phase}/remote_tokens"] += amounts["reflected_tokens"]
 
-    def close_row(self, metrics: Mapping[str, float]) -> None:
+    def close_row(self, metrics: Mapping[str, float | None]) -> None:
         """End an update: what was booked since the last row, and the update's metrics."""
         self._tick()
-        row = {key: value - self._booked.get(key, 0.0) for key, value in self.totals.items()}
+        news = {key: value - self._booked.get(key, 0.0) for key, value in self.totals.items()}
         self._booked = dict(self.totals)
-        self.rows.append({"update": float(len(self.rows) + 1), **row, **metrics})
+        costs: dict[str, float | None] = {}
+        for phase, numbers in self._by_phase(news).items():
+            costs |= {f"{phase}/{name}": value for name, value in numbers.items()}
+        self.rows.append({"update": float(len(self.rows) + 1), **costs, **metrics})
+
+    def by_phase(self) -> dict[str, dict[str, float | None]]:
+        """All costs so far: what was booked or metered, dollars, and where there are FLOPs their rate and mfu."""
+        self._tick()
+        return self._by_phase(self.totals)
+
+    def _by_phase(self, booked: Mapping[str, float]) -> dict[str, dict[str, float | None]]:
+        found: dict[str, dict[str, float | None]] = {}
+        for phase in PHASES:
+            own = {key.removeprefix(f"{phase}/"): v for key, v in booked.items() if key.startswith(f"{phase}/")}
+            if own:
+                # Null first, so that what was measured replaces it.
+                found[phase] = {**dict.fromkeys(METERED), **own, "dollars": self._dollars(own)}
+                if own.get("remote_tokens"):
+                    found[phase]["flops"] = None
+                elif own.get("flops") and own.get("wall_s"):
+                    rate = own["flops"] / own["wall_s"]
+                    found[phase]["flops_per_s"] = rate
+                    found[phase]["mfu"] = rate / self.peak_flops_per_s if self.peak_flops_per_s else None
+        return found
+
+    def _dollars(self, own: Mapping[str, float]) -> float | None:
+        machine, remote = self.prices.per_hour, self.prices.per_remote_token
+        tokens = own.get("remote_tokens", 0.0)
+        if machine is None or (tokens and remote is None):
+            return None
+        return machine * own.get("wall_s", 0.0) / 3600 + tokens * (remote or 0.0)
 
     def total(self, amount: str, *, evaluation: bool = False) -> float:
-        """An amount summed over phases: what the algorithm spent, or (evaluation=True) what measuring it took."""
+        """An amount summed over phases: what the algorithm spent, or (evaluation=True) what measuring it took.
+
+        FLOPs are those of this machine; `spent` says null where others were spent elsewhere.
+        """
         self._tick()
-        return sum(
-            value
-            for key, value in self.totals.items()
-            if key.endswith(f"/{amount}") and key.startswith("evaluate/") == evaluation
-        )
+        phases = ("evaluate",) if evaluation else tuple(phase for phase in PHASES if phase not in APART)
+        return sum(self.totals.get(f"{phase}/{amount}", 0.0) for phase in phases)
 
     def phases(self) -> dict[str, float]:
         """Wall seconds by phase up to now; they sum to the run's wall time."""
@@ -86,12 +143,20 @@ class Ledger:
         suffix = "/wall_s"
         return {key.removesuffix(suffix): value for key, value in self.totals.items() if key.endswith(suffix)}
 
-    def spent(self) -> dict[str, float]:
-        """The algorithm's costs, under the names of the budget's limits."""
+    def spent(self) -> dict[str, float | None]:
+        """The algorithm's costs, under the names of the budget's limits; null where they cannot be measured."""
+        costs = [numbers for phase, numbers in self.by_phase().items() if phase not in APART]
+
+        def total(name: str) -> float:
+            return sum(numbers.get(name) or 0.0 for numbers in costs)
+
+        dollars = [numbers["dollars"] for numbers in costs]
         return {
-            "flops": self.total("flops"),
-            "rollouts": self.total("rollouts"),
-            "tokens": self.total("generated_tokens"),
+            "flops": None if total("remote_tokens") else total("flops"),
+            "rollouts": total("rollouts"),
+            "tokens": total("generated_tokens") + total("reflected_tokens"),
             "updates": float(len(self.rows)),
-            "seconds": self.total("wall_s"),
+            "seconds": total("wall_s"),
+            "joules": total("energy_j") if "energy_j" in self.meters else None,
+            "dollars": None if self.prices.per_hour is None or None in dollars else total("dollars"),
         }

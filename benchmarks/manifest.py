@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import subprocess
-import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +15,8 @@ import psutil
 from benchmarks.record import RECORD_VERSION
 
 if TYPE_CHECKING:
+    import torch
+
     from benchmarks.config import RunConfig
     from policies.language_model import LanguageModel
 
@@ -47,7 +47,7 @@ def describe(policy: LanguageModel) -> dict[str, Any]:
     import torch
 
     return {
-        "device": device_name(policy),
+        "device": device_name(policy.device),
         "threads": torch.get_num_threads(),
         "policy_state": policy.state_hash(),
         "policy_parameters": sum(parameter.numel() for parameter in policy.model.parameters()),
@@ -83,28 +83,18 @@ def package_version(name: str) -> str | None:
         return None
 
 
-def device_name(policy: LanguageModel) -> str:
+def device_name(device: torch.device) -> str:
     """The GPU's name, or the processor's."""
     import torch
 
-    if policy.device.type == "cuda":
-        return torch.cuda.get_device_name(policy.device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def peak_memory_bytes(policy: LanguageModel) -> int:
-    """Most memory held so far where the policy lives: allocated on its GPU, or resident in this process."""
-    import torch
-
-    if policy.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(policy.device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def command_line(arguments: list[str]) -> str:

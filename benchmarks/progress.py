@@ -47,9 +47,9 @@ class Progress:
         """What is being done now."""
         self.now = name
 
-    def step(self, update: int, share: float, spent: Mapping[str, float], metrics: Mapping[str, float]) -> None:
+    def step(self, update: int, share: float, spent: Mapping[str, float | None], metrics: Mapping[str, float]) -> None:
         """One update is done; `share` of the budget is spent."""
-        self.update, self.share, self.seconds = update, share, spent["seconds"]
+        self.update, self.share, self.seconds = update, share, spent["seconds"] or 0.0
         self.reward = metrics.get("reward", self.reward)
         if not self.live and time.monotonic() - self._said >= self.every_s:
             self._said = time.monotonic()

@@ -6,19 +6,24 @@ import tempfile
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from benchmarks.budget import refuse_unmeasurable
 from benchmarks.config import RunConfig
-from benchmarks.evaluation import sample_rows
-from benchmarks.manifest import describe, manifest, peak_memory_bytes
+from benchmarks.evaluation import Evaluation, sample_rows
+from benchmarks.ledger import Ledger
+from benchmarks.manifest import describe, manifest
 from benchmarks.progress import Progress
 from benchmarks.record import RECORD_VERSION, Record, open_record
 from benchmarks.session import RunSession
-from policies.source import find_source
+from policies.source import Source, find_source
 from tasks.api import Task
+
+if TYPE_CHECKING:
+    from policies.language_model import LanguageModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,31 +43,33 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
         KeyboardInterrupt: after the record was marked interrupted.
         Exception: whatever the algorithm raised, after the record was marked failed.
     """
-    task: Task = config.task_class(config.task)
-    algorithm = config.algorithm_class(config.algo)
-    source = find_source(config.policy)
-    fingerprint = task.fingerprint()
-    record = open_record(config.results, config.run_name(fingerprint))
-    if record.status == "complete" and not config.force:
-        return Outcome(record, ran=False)
-    about = manifest(config, fingerprint, source.label, command)
-    record.write_status("running")
-    record.clear()
-    record.write("config.yaml", OmegaConf.to_yaml(config.resolved).encode())
-    record.write_json("manifest.json", about)
+    ledger = Ledger(prices=config.budget.prices())
+    with ledger.phase("load"):
+        task: Task = config.task_class(config.task)
+        algorithm = config.algorithm_class(config.algo)
+        source = find_source(config.policy)
+        fingerprint = task.fingerprint()
+        refuse_unmeasurable(config)
+        record = open_record(config.results, config.run_name(fingerprint))
+        if record.status == "complete" and not config.force:
+            return Outcome(record, ran=False)
+        about = manifest(config, fingerprint, source.label, command)
+        record.write_status("running")
+        record.clear()
+        record.write("config.yaml", OmegaConf.to_yaml(config.resolved).encode())
+        record.write_json("manifest.json", about)
     with Progress(console, record.name) as progress, tempfile.TemporaryDirectory(prefix="grpo-bench-") as scratch:
         session: RunSession | None = None
         try:
-            from policies.language_model import load_policy
-
-            policy = load_policy(config.policy, source)
-            policy.instructions = policy.instructions or task.instructions
-            about |= describe(policy)
-            record.write_json("manifest.json", about)
-            session = RunSession(config, policy, task, record, progress, Path(scratch))
+            with ledger.phase("load"):
+                policy = load(config, source, task)
+                equip(ledger, policy)
+                about |= describe(policy) | {"peak_flops_per_s": ledger.peak_flops_per_s}
+                record.write_json("manifest.json", about)
+            session = RunSession(config, policy, task, record, progress, Path(scratch), ledger)
             algorithm.check(policy, task, session)
             session.begin()
-            with session.ledger.phase("update"):
+            with ledger.phase("update"):
                 algorithm.improve(policy, task, session)
             close(config, session, source, about)
         except BaseException as error:
@@ -76,39 +83,67 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
     return Outcome(record, ran=True)
 
 
-def close(config: RunConfig, session: RunSession, source: Any, about: dict[str, Any]) -> None:
-    """Evaluate the final and the starting policy on test, the only time that test is touched, and end the record."""
+def load(config: RunConfig, source: Source, task: Task) -> LanguageModel:
+    """The policy as it starts."""
     from policies.language_model import load_policy
 
+    policy = load_policy(config.policy, source)
+    policy.instructions = policy.instructions or task.instructions
+    return policy
+
+
+def equip(ledger: Ledger, policy: LanguageModel) -> None:
+    """Give the ledger the meters, and the peak, of the device that the policy is on."""
+    from benchmarks.machine import meters, peak_flops_per_s
+
+    ledger.meters = meters(policy.device)
+    ledger.peak_flops_per_s = peak_flops_per_s(policy.device, policy.model.dtype)
+
+
+def close(config: RunConfig, session: RunSession, source: Source, about: dict[str, Any]) -> None:
+    """Evaluate the final and the starting policy on test, the only time that test is touched, and end the record."""
     session.open()
-    if session.curve[-1]["spent/updates"] < len(session.ledger.rows):
+    if session.curve[-1]["spent/updates"] != len(session.ledger.rows):
         session.checkpoint()
-    final = session.measure(session.policy, "test")
-    start = load_policy(config.policy, source)
-    start.instructions = start.instructions or session.task.instructions
-    base = session.measure(start, "test")
-    rows = sample_rows(session.task, base.rollouts, "base") + sample_rows(session.task, final.rollouts, "final")
-    session.record.write_rows("samples.parquet", rows)
-    session.save()
-    session.record.write_json("summary.json", summary(config, session, base.metrics, final.metrics, len(rows), about))
+    found: dict[str, Evaluation] = {}
+    greedy: dict[str, Evaluation] = {}
+    policy = session.policy
+    for stage in ("final", "base"):
+        if stage == "base":
+            with session.ledger.phase("load"):
+                policy = load(config, source, session.task)
+        found[stage] = session.measure(policy, "test")
+        if config.evaluate.greedy:
+            greedy[stage] = session.measure(policy, "test", greedy=True)
+    with session.ledger.phase("record"):
+        for file, evaluations in (("samples.parquet", found), ("greedy.parquet", greedy)):
+            rows = [sample_rows(session.task, evaluations[stage].rollouts, stage) for stage in sorted(evaluations)]
+            if rows:
+                session.record.write_rows(file, [row for stage in rows for row in stage])
+        session.save()
+        # In this phase, so that no cost of the algorithm moves while it is summed up.
+        session.record.write_json("summary.json", summary(config, session, found, greedy, about))
     session.record.write_status("complete")
 
 
 def summary(
     config: RunConfig,
     session: RunSession,
-    base: dict[str, float],
-    final: dict[str, float],
-    sample_count: int,
+    found: dict[str, Evaluation],
+    greedy: dict[str, Evaluation],
     about: dict[str, Any],
 ) -> dict[str, Any]:
     """The numbers of one run."""
+    from benchmarks.machine import peak_memory
+
     ledger = session.ledger
-    phases = ledger.phases()
-    wall = sum(seconds for phase, seconds in phases.items() if phase != "evaluate")
+    costs, spent, phases = ledger.by_phase(), ledger.spent(), ledger.phases()
     rollouts, generated = ledger.total("rollouts"), ledger.total("generated_tokens")
     play_s = phases.get("rollout", 0.0) + phases.get("score", 0.0)
     samples = config.evaluate.test_samples
+    base, final = found["base"].metrics, found["final"].metrics
+    memory = peak_memory(session.policy.device)
+    device_bytes = memory["peak_device_bytes"]
     return {
         "record_version": RECORD_VERSION,
         "algo": config.algo.name,
@@ -120,22 +155,31 @@ def summary(
         "task_version": session.task.version,
         "stopped_by": session.stopped_by,
         "updates": len(ledger.rows),
-        "n_test": sample_count // 2 // samples,
+        "n_test": len(found["final"].rollouts) // samples,
         "test_samples": samples,
         "accuracy_base": base["solved"],
         "accuracy_final": final["solved"],
         "metrics_base": base,
         "metrics_final": final,
+        "greedy_base": greedy["base"].metrics if greedy else None,
+        "greedy_final": greedy["final"].metrics if greedy else None,
         "rollouts": rollouts,
         "tokens_generated": generated,
         "tokens_prompt": ledger.total("prompt_tokens"),
         "tokens_trained": ledger.total("trained_tokens"),
-        "flops": ledger.total("flops"),
-        "wall_s": wall,
+        "tokens_reflected": ledger.total("reflected_tokens"),
+        "flops": spent["flops"],
+        "wall_s": spent["seconds"],
+        "cpu_s": ledger.total("cpu_s"),
+        "gpu_s": ledger.total("gpu_s") if "gpu_s" in ledger.meters else None,
         "evaluate_wall_s": phases.get("evaluate", 0.0),
         "phases": phases,
+        "costs": costs,
+        "peak_flops_per_s": ledger.peak_flops_per_s,
         "rollouts_per_s": rollouts / play_s if play_s > 0 else None,
         "tokens_per_s": generated / play_s if play_s > 0 else None,
-        "peak_memory_bytes": peak_memory_bytes(session.policy),
-        "energy_j": None,
+        **memory,
+        "peak_memory_bytes": memory["peak_host_bytes"] if device_bytes is None else device_bytes,
+        "energy_j": spent["joules"],
+        "dollars": spent["dollars"],
     }

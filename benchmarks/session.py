@@ -27,14 +27,21 @@ class RunSession:
     """See `algorithms.api.Session`."""
 
     def __init__(
-        self, config: RunConfig, policy: LanguageModel, task: Task, record: Record, progress: Progress, scratch: Path
+        self,
+        config: RunConfig,
+        policy: LanguageModel,
+        task: Task,
+        record: Record,
+        progress: Progress,
+        scratch: Path,
+        ledger: Ledger | None = None,
     ) -> None:
         self.config, self.policy, self.task = config, policy, task
         self.record, self.progress, self.scratch = record, progress, scratch
         self.seed = config.seed
         self.rng = random.Random(f"algorithm {config.seed}")
-        self.ledger = Ledger()
-        self.curve: list[dict[str, float]] = []
+        self.ledger = ledger or Ledger()
+        self.curve: list[dict[str, float | None]] = []
         self.stopped_by = ""
         self._plays = 0
         self._next_checkpoint = 1
@@ -75,7 +82,7 @@ class RunSession:
     def remaining(self) -> dict[str, float]:
         """What is left of each limit that is set."""
         spent = self.ledger.spent()
-        return {name: limit - spent[name] for name, limit in self.config.budget.limits().items()}
+        return {name: limit - (spent[name] or 0.0) for name, limit in self.config.budget.limits().items()}
 
     def sample(self, contexts: Sequence[list[int]], sampling: Sampling) -> list[list[int]]:
         """Write one action after each context and book what it took."""
@@ -103,9 +110,13 @@ class RunSession:
 
     def step(self, metrics: Mapping[str, float]) -> None:
         """Close one update."""
-        self.ledger.close_row(metrics)
-        share, _ = self.config.budget.share(self.ledger.spent())
-        self.progress.step(len(self.ledger.rows), share, self.ledger.spent(), metrics)
+        from benchmarks.machine import peak_memory
+
+        self.ledger.close_row({**metrics, **peak_memory(self.policy.device)})
+        with self.ledger.phase("record"):
+            spent = self.ledger.spent()
+            share, _ = self.config.budget.share(spent)
+            self.progress.step(len(self.ledger.rows), share, spent, metrics)
         if share * self.config.budget.checkpoints >= self._next_checkpoint:
             self._next_checkpoint = int(share * self.config.budget.checkpoints) + 1
             self.checkpoint()
@@ -125,14 +136,15 @@ class RunSession:
         found = self.measure(self.policy, "val")
         spent = self.ledger.spent()
         self.curve.append({**{f"spent/{name}": value for name, value in spent.items()}, **found.metrics})
-        self.progress.evaluated(found.metrics)
-        self.save()
+        with self.ledger.phase("record"):
+            self.progress.evaluated(found.metrics)
+            self.save()
 
-    def measure(self, policy: LanguageModel, split: Split) -> Evaluation:
+    def measure(self, policy: LanguageModel, split: Split, *, greedy: bool = False) -> Evaluation:
         """Evaluate a policy; its time and cost are booked to `evaluate`."""
         self.progress.phase(f"evaluate {split}")
         with self.ledger.phase("evaluate"):
-            found = evaluate(policy, self.task, split, self.config.evaluate)
+            found = evaluate(policy, self.task, split, self.config.evaluate, greedy=greedy)
         self._book("evaluate", found.cost)
         return found
 

@@ -1,12 +1,19 @@
 """Model FLOPs by formula: a multiply-add is two operations, and only matrix products count.
 
 Per token at context length c (tokens it can see, itself included), with P the weights of all matrices that a token is
-multiplied with (the embedding table counts once, as the output head) and L layers of attention width A:
+multiplied with (the embedding table counts once, as the output head; the adapters of LoRA count too), T those of them
+that are trained, and L layers of attention width A:
 
-    forward(c) = 2 P + 4 L A c          backward = 2 x forward
+    forward(c) = 2 P + 4 L A c          backward(c) = 2 P + 2 T + 8 L A c
 
-Scores and weighted sum of attention are each 2 A c per layer. Over n tokens from context c0 the sum over c is exact.
-Decoding computes the head for every token, prefilling for the last one only; training computes it for all.
+The backward pass multiplies by every matrix once for the gradient of its input, and by every trained one once more for
+the gradient of its weights; where all weights are trained it is twice the forward pass. Scores and weighted sum of
+attention are each 2 A c per layer. Over n tokens from context c0 the sum over c is exact. Decoding computes the head
+for every token, prefilling for the last one only; training computes it for the completion.
+
+Left out: what a library multiplies beyond that (paddings, the masked half of the attention matrix, activations that
+gradient checkpointing computes again), value heads (one product of the hidden width per turn), and that the gradient of
+the first layer's input is not needed where the embedding is frozen.
 """
 
 from __future__ import annotations
@@ -27,6 +34,10 @@ class ModelShape:
     layers: int
     attention_width: int
     """Query heads times head width."""
+    trained_body: int
+    """Of the body's weights, those that are trained."""
+    trained_head: int
+    """Of the head's."""
 
     def forward(self, tokens: int, context: int = 0, heads: int | None = None) -> float:
         """FLOPs of a forward pass over `tokens` new tokens after `context` cached ones.
@@ -42,19 +53,24 @@ class ModelShape:
 
     def update(self, tokens: int, heads: int | None = None) -> float:
         """FLOPs of a forward and a backward pass over one sequence of `tokens`."""
-        return 3.0 * self.forward(tokens, heads=heads)
+        frozen = 2.0 * (self.body - self.trained_body) * tokens
+        frozen += 2.0 * (self.head - self.trained_head) * (tokens if heads is None else heads)
+        return 3.0 * self.forward(tokens, heads=heads) - frozen
 
 
 def model_shape(model: torch.nn.Module) -> ModelShape:
     """Read the shape off a transformers causal language model."""
     config = model.config.get_text_config()  # type: ignore[operator, union-attr]
     head = config.vocab_size * config.hidden_size
-    embeddings = {
-        id(p) for module in model.modules() if isinstance(module, torch.nn.Embedding) for p in [module.weight]
-    }
-    output = model.get_output_embeddings()  # type: ignore[operator]
-    body = sum(
-        p.numel() for p in model.parameters() if p.ndim == 2 and id(p) not in embeddings and p is not output.weight
-    )
+    output = model.get_output_embeddings().weight  # type: ignore[operator]
+    apart = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)} | {id(output)}
+    matrices = [p for p in model.parameters() if p.ndim == 2 and id(p) not in apart]
     head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return ModelShape(body, head, config.num_hidden_layers, head_width * config.num_attention_heads)
+    return ModelShape(
+        body=sum(p.numel() for p in matrices),
+        head=head,
+        layers=config.num_hidden_layers,
+        attention_width=head_width * config.num_attention_heads,
+        trained_body=sum(p.numel() for p in matrices if p.requires_grad),
+        trained_head=head if output.requires_grad else 0,
+    )

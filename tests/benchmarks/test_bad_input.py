@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
+from benchmarks.budget import BudgetConfig, refuse_unmeasurable
 from benchmarks.config import check_config, compose_config
 from tasks.errors import BadInput
 
@@ -30,6 +34,8 @@ from tasks.errors import BadInput
         (["+algo=grpo", "task.feedback=loud"], ["task.feedback", "diagnostic"]),
         (["+algo=grpo", "task=gsm_synth", "task.levels=[7]"], ["task.levels", "7"]),
         (["+algo=grpo", "budget.flops=-1"], ["budget.flops", "above 0"]),
+        (["+algo=grpo", "budget.dollars=1"], ["budget.dollars", "budget.price_per_hour"]),
+        (["+algo=grpo", "budget.price_per_hour=-1"], ["budget.price_per_hour", "0 or above"]),
         (["+algo=grpo", "algo.learning_rate=-1"], ["algo.learning_rate", "above 0"]),
         (["+algo=grpo", "algo.loss_type=huber"], ["algo.loss_type", "dapo"]),
         (["+algo=grpo", "algo.group_size=1"], ["algo.group_size", "at least 2"]),
@@ -106,3 +112,30 @@ def test_a_word_list_with_a_non_word_is_named_by_file_and_line(tmp_path: Path) -
     done = benchmarks("run", "+algo=grpo", f"task.words={words}")
     assert done.returncode == 2
     assert f"{words}:2" in done.stderr
+
+
+def test_joules_without_a_meter_are_refused_before_a_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import policies.language_model
+    from benchmarks import energy
+    from benchmarks.run import run
+
+    monkeypatch.setattr(energy, "RAPL", tmp_path / "none")
+    monkeypatch.setattr(policies.language_model, "load_policy", lambda *_: pytest.fail("loaded"))
+    words = ["+algo=grpo", "policy.device=cpu", "budget.joules=5", f"results.dir={tmp_path}"]
+    with pytest.raises(BadInput, match=r"budget\.joules=5: this machine has no energy meter"):
+        run(check_config(compose_config(words)), Console(), "test")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("limits", "named"), [({"flops": 1e9}, "flops"), ({"dollars": 1}, "price_per_million_tokens")])
+def test_limits_that_a_remote_reflector_makes_unmeasurable_are_refused(limits: dict[str, float], named: str) -> None:
+    config = check_config(compose_config(["+algo=grpo", "budget=smoke"]))
+    remote = replace(
+        config,
+        algo=SimpleNamespace(reflector="endpoint"),
+        budget=BudgetConfig(name="b", price_per_hour=1.0, **limits),  # type: ignore[arg-type]
+    )
+    with pytest.raises(BadInput, match=named):
+        refuse_unmeasurable(remote)

@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from benchmarks.config import RunConfig, check_config, compose_config
+from benchmarks.ledger import APART, VARIABLE
 from benchmarks.record import Record, records
 from benchmarks.run import run
 from benchmarks.table import read_table
@@ -29,14 +32,24 @@ def small_run(folder: Path, *words: str) -> Record:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Record:
-    return small_run(tmp_path_factory.mktemp("runs"))
+def timed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, float]:
+    """A run, and the wall seconds that it took."""
+    config = configured(tmp_path_factory.mktemp("runs"))
+    began = time.perf_counter()
+    record = run(config, Console(file=open(os.devnull, "w")), "test").record  # noqa: SIM115, PTH123
+    return record, time.perf_counter() - began
+
+
+@pytest.fixture(scope="module")
+def finished(timed: tuple[Record, float]) -> Record:
+    return timed[0]
 
 
 def test_a_complete_record_holds_every_part(finished: Record) -> None:
     names = {path.name for path in finished.folder.iterdir()}
     assert names == {
-        "config.yaml", "manifest.json", "ledger.parquet", "curve.parquet", "samples.parquet", "summary.json", "status"
+        "config.yaml", "manifest.json", "ledger.parquet", "curve.parquet", "samples.parquet", "greedy.parquet",
+        "summary.json", "status"
     }  # fmt: skip
     assert finished.status == "complete"
 
@@ -61,8 +74,95 @@ def test_costs_of_evaluation_stand_apart(finished: Record) -> None:
     summary = finished.read_json("summary.json")
     assert summary["evaluate_wall_s"] == pytest.approx(summary["phases"]["evaluate"])
     assert summary["wall_s"] == pytest.approx(
-        sum(seconds for phase, seconds in summary["phases"].items() if phase != "evaluate")
+        sum(seconds for phase, seconds in summary["phases"].items() if phase not in APART)
     )
+
+
+def test_phases_sum_to_the_wall_time_of_the_run(timed: tuple[Record, float]) -> None:
+    record, wall_s = timed
+    assert sum(record.read_json("summary.json")["phases"].values()) == pytest.approx(wall_s, rel=0.02)
+
+
+def test_the_rows_of_the_ledger_sum_to_the_summary(finished: Record) -> None:
+    summary, rows = finished.read_json("summary.json"), finished.read_rows("ledger.parquet")
+    for phase in ("rollout", "update"):
+        assert sum(row[f"{phase}/flops"] for row in rows) == summary["costs"][phase]["flops"]
+        for row in rows:
+            assert row[f"{phase}/mfu"] == pytest.approx(
+                row[f"{phase}/flops"] / row[f"{phase}/wall_s"] / summary["peak_flops_per_s"]
+            )
+            assert 0 < row[f"{phase}/mfu"] < 1
+            assert row[f"{phase}/cpu_s"] > 0
+    assert summary["flops"] == sum(summary["costs"][phase]["flops"] for phase in ("rollout", "update"))
+
+
+def test_on_a_processor_without_prices_gpu_seconds_device_memory_and_dollars_are_null(finished: Record) -> None:
+    summary, (row, *_) = finished.read_json("summary.json"), finished.read_rows("ledger.parquet")
+    assert [summary[name] for name in ("gpu_s", "peak_device_bytes", "dollars")] == [None] * 3
+    assert [row[name] for name in ("update/gpu_s", "peak_device_bytes", "update/dollars")] == [None] * 3
+    assert summary["peak_memory_bytes"] == summary["peak_host_bytes"] >= row["peak_host_bytes"] > 2**26
+
+
+def test_greedy_answers_stand_in_a_file_of_their_own(finished: Record) -> None:
+    summary = finished.read_json("summary.json")
+    rows = finished.read_rows("greedy.parquet")
+    problems = [row["problem"] for row in finished.read_rows("samples.parquet") if row["stage"] == "final"]
+    for stage in ("base", "final"):
+        own = [row for row in rows if row["stage"] == stage]
+        assert [row["problem"] for row in own] == list(dict.fromkeys(problems))
+        assert summary[f"greedy_{stage}"]["solved"] == sum(row["solved"] for row in own) / len(own)
+        assert summary[f"greedy_{stage}"]["guesses"] == pytest.approx(
+            sum(row["metric/guesses"] for row in own) / len(own)
+        )
+
+
+def test_the_curve_has_its_points_at_equal_shares_of_the_budget(tmp_path: Path) -> None:
+    record = small_run(tmp_path, "budget.updates=4", "budget.checkpoints=2", "evaluate.greedy=false")
+    assert [row["spent/updates"] for row in record.read_rows("curve.parquet")] == [0, 2, 4]
+    assert not (record.folder / "greedy.parquet").exists()
+    assert record.read_json("summary.json")["greedy_final"] is None
+
+
+def test_a_run_stops_in_the_update_that_reaches_the_first_limit(tmp_path: Path) -> None:
+    words = ("budget.updates=9", "budget.rollouts=17", "budget.dollars=1e9", "budget.price_per_hour=1")
+    record = small_run(tmp_path, *words, "evaluate.greedy=false")
+    summary = record.read_json("summary.json")
+    assert (summary["updates"], summary["rollouts"], summary["stopped_by"]) == (3, 24, "rollouts")
+    assert summary["dollars"] == pytest.approx(summary["wall_s"] / 3600)
+
+
+def test_energy_is_booked_by_phase_and_can_be_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def meter(_: object) -> Callable[[], float]:
+        started = time.perf_counter()
+        return lambda: 2 * (time.perf_counter() - started)
+
+    monkeypatch.setattr("benchmarks.energy.energy_meter", meter)
+    monkeypatch.setattr("benchmarks.machine.energy_meter", meter)
+    summary = small_run(tmp_path, "budget.updates=9", "budget.joules=1e-3").read_json("summary.json")
+    assert (summary["updates"], summary["stopped_by"]) == (1, "joules")
+    assert summary["energy_j"] == pytest.approx(2 * summary["wall_s"], rel=0.1)
+    # Load is the phase in which the meter starts.
+    for phase in ("rollout", "update", "evaluate"):
+        # What the environments took was moved out of rollout in seconds only.
+        seconds = summary["phases"][phase] + (summary["phases"]["score"] if phase == "rollout" else 0)
+        assert summary["costs"][phase]["energy_j"] == pytest.approx(2 * seconds, rel=0.05)
+    assert summary["costs"]["load"]["energy_j"] >= 0
+
+
+def test_the_harness_takes_at_most_a_hundredth_of_a_run(timed: tuple[Record, float]) -> None:
+    from benchmarks.ledger import Ledger
+
+    record, _ = timed
+    ledger = Ledger()
+    began = time.process_time()
+    for _ in range(200):
+        with ledger.phase("rollout"):
+            ledger.charge("rollout", {"flops": 1})
+        ledger.close_row({})
+        ledger.spent()
+    an_update = (time.process_time() - began) / 200
+    costs = record.read_json("summary.json")["costs"]
+    assert an_update < 0.01 * (costs["update"]["cpu_s"] + costs["rollout"]["cpu_s"]) / 2
 
 
 def test_the_curve_starts_at_cost_zero_and_ends_at_the_budget(finished: Record) -> None:
@@ -83,7 +183,7 @@ def test_test_problems_are_played_only_after_improving(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(LanguageModel, "play", play)
     small_run(tmp_path)
-    assert seen == [{"val"}, {"train"}, {"train"}, {"val"}, {"test"}, {"test"}]
+    assert seen == [{"val"}, {"train"}, {"train"}, {"val"}, {"test"}, {"test"}, {"test"}, {"test"}]
 
 
 def test_a_complete_run_is_not_run_again_unless_forced(finished: Record) -> None:
@@ -97,7 +197,8 @@ def test_the_same_seed_makes_the_same_record_bit_for_bit(finished: Record, tmp_p
     again = small_run(tmp_path)
     assert again.name == finished.name
     assert again.read_rows("samples.parquet") == finished.read_rows("samples.parquet")
-    seconds = ("wall_s", "spent/seconds")
+    assert again.read_rows("greedy.parquet") == finished.read_rows("greedy.parquet")
+    seconds = (*VARIABLE, "spent/seconds")
     for file in ("ledger.parquet", "curve.parquet"):
         one, other = (
             [{k: v for k, v in row.items() if not k.endswith(seconds)} for row in record.read_rows(file)]
