@@ -149,7 +149,7 @@ def test_energy_is_booked_by_phase_and_can_be_the_limit(tmp_path: Path, monkeypa
     assert summary["costs"]["load"]["energy_j"] >= 0
 
 
-def test_the_harness_takes_at_most_a_hundredth_of_a_run(timed: tuple[Record, float]) -> None:
+def test_keeping_the_ledger_takes_at_most_a_hundredth_of_an_update(timed: tuple[Record, float]) -> None:
     from benchmarks.ledger import Ledger
 
     record, _ = timed
