@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
 from benchmarks.config import RunConfig, check_config, compose_config, hydra_word
 from benchmarks.manifest import command_line
 from benchmarks.presets import CONF
-from benchmarks.record import RUNS
+from benchmarks.record import RUNS, Record
+from tasks.api import Task
 from tasks.errors import BadInput
 
 MULTIRUN = ("-m", "--multirun")
+LAUNCHER = "launcher="
+"""`launcher=joblib` runs a sweep in several processes; it is Hydra's group hydra/launcher in one word."""
 DRY_RUN = "--dry-run"
 
 
@@ -41,6 +45,8 @@ def launch(words: Sequence[str]) -> int:
         return 0
     if many:
         return sweep(overrides)
+    if any(word.startswith(LAUNCHER) for word in overrides):
+        raise BadInput("launcher= is for sweeps; add -m")
     run_one(check_config(compose_config(overrides)), overrides)
     return 0
 
@@ -82,7 +88,8 @@ def sweep(overrides: Sequence[str]) -> int:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
 
-    failures: list[str] = []
+    launcher = [f"hydra/{word}" for word in overrides if word.startswith(LAUNCHER)]
+    overrides = [word for word in overrides if not word.startswith(LAUNCHER)]
     typed = {hydra: word for given in overrides for hydra, word in choices(given)}
     words_for_hydra = [hydra_word(word) for word in overrides]
 
@@ -91,15 +98,39 @@ def sweep(overrides: Sequence[str]) -> int:
         try:
             run_one(check_config(config), words)
         except Exception as error:  # one failed run must not end the sweep
-            failures.append(f"{' '.join(words)}: {error}")
+            print(f"{' '.join(words)}: {error}", file=sys.stderr)
 
-    for words in combinations(words_for_hydra):
-        check_config(compose_config(words))
-    arguments, sys.argv = sys.argv, [sys.argv[0], "-m", *words_for_hydra]
+    check_launcher(launcher)
+    planned = {
+        " ".join(words): check_config(compose_config(words))
+        for words in combinations([word for word in words_for_hydra if not word.startswith("hydra.")])
+    }
+    arguments, sys.argv = sys.argv, [sys.argv[0], "-m", *launcher, *words_for_hydra]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
     finally:
         sys.argv = arguments
-    for failure in failures:
-        print(f"failed: {failure}", file=sys.stderr)
-    return 1 if failures else 0
+    return conclude(planned)
+
+
+def check_launcher(words: Sequence[str]) -> None:
+    """Refuse a launcher that we have not got, before Hydra would list its search path."""
+    for word in words:
+        name = word.partition("=")[2]
+        if name != "joblib":
+            raise BadInput(f"launcher={name}: use joblib, or leave it out to run one after the other")
+        if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None:
+            raise BadInput("launcher=joblib needs the package hydra-joblib-launcher: pip install 'grpo-bench[joblib]'")
+
+
+def conclude(planned: Mapping[str, RunConfig]) -> int:
+    """Say how a sweep ended, from the records alone: whoever ran them, here or elsewhere. Exit code 1 if not well."""
+    found = {}
+    for words, config in planned.items():
+        task: Task = config.task_class(config.task)
+        found[words] = Record(config.results / config.run_name(task.fingerprint())).status
+    left = {words: status for words, status in found.items() if status != "complete"}
+    print(f"sweep: {len(found) - len(left)} of {len(found)} runs complete", file=sys.stderr)
+    for words, status in left.items():
+        print(f"{status or 'not run'}: {words}", file=sys.stderr)
+    return 1 if left else 0

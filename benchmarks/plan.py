@@ -90,6 +90,7 @@ def estimate(config: RunConfig) -> Estimate:
     with tempfile.TemporaryDirectory(prefix="grpo-bench-plan-") as folder:
         quiet = Progress(Console(file=io.StringIO()), "plan")
         session = Rehearsal(short, policy, task, Record(Path(folder)), quiet, Path(folder), ledger)
+        algorithm.check(policy, task, session)
         with ledger.phase("update"):
             algorithm.improve(policy, task, session)
     return extrapolate(config, ledger, task)

@@ -20,7 +20,7 @@ from tasks.errors import BadInput
 
 Status = Literal["running", "complete", "interrupted", "failed"]
 RECORD_VERSION = 1
-TABLES = ("ledger.parquet", "curve.parquet", "samples.parquet")
+TABLES = ("ledger.parquet", "curve.parquet", "samples.parquet", "greedy.parquet")
 KEPT = re.compile(r"[a-z][a-z0-9_]{0,40}\.parquet")
 RUNS = Path("results/runs")
 """Where records go unless results.dir says otherwise."""

@@ -15,10 +15,12 @@ import pytest
 from rich.console import Console
 
 from benchmarks.config import RunConfig, check_config, compose_config
+from benchmarks.launch import launch
 from benchmarks.ledger import APART, VARIABLE
 from benchmarks.record import Record, records
 from benchmarks.run import run
 from benchmarks.table import read_table
+from tasks.errors import BadInput
 
 SMALL = ("+algo=grpo", "budget=smoke", "policy.device=cpu", "policy.threads=1")
 
@@ -258,3 +260,38 @@ def test_a_sweep_runs_every_combination_and_skips_what_is_complete(tmp_path: Pat
     assert sorted(record.read_json("summary.json")["seed"] for record in records(tmp_path)) == [0, 1]
     second = subprocess.run([sys.executable, "-m", "benchmarks", *words], capture_output=True, text=True, timeout=300)
     assert second.stdout.count("is complete already") == 2
+
+
+def test_a_sweep_in_several_processes_goes_on_past_a_run_that_fails_and_says_so(tmp_path: Path) -> None:
+    words = [
+        "run",
+        "-m",
+        "+algo=base,fork_grpo",
+        "task=wordle",
+        "budget=smoke",
+        "evaluate.test_problems=2",
+        "evaluate.val_problems=2",
+        "launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+        f"results.dir={tmp_path}",
+    ]
+    done = subprocess.run([sys.executable, "-m", "benchmarks", *words], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert "sweep: 1 of 2 runs complete" in done.stderr
+    assert "failed: +algo=fork_grpo" in done.stderr
+    assert {record.name.partition("-")[0]: record.status for record in records(tmp_path)} == {
+        "base": "complete",
+        "fork_grpo": "failed",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-m", "launcher=jolib"], "launcher=jolib: use joblib"),
+        (["launcher=joblib"], "launcher= is for sweeps; add -m"),
+    ],
+)
+def test_a_launcher_that_cannot_be_is_refused(words: list[str], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        launch([*words, "+algo=base"])
