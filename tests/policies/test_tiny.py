@@ -6,18 +6,21 @@ import copy
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
 
 from benchmarks.config import check_config, compose_config
 from benchmarks.evaluation import average
 from benchmarks.plugins import load_class
 from policies.api import Rollout, Sampling
 from policies.language_model import LanguageModel
+from policies.tiny import train
 from policies.tiny.tokenizer import GSM_RULES, RETRY, WORDLE_RULES, build_tokenizer
 from tasks.api import Message, Task
 from tasks.clues import Clues
@@ -39,6 +42,28 @@ def test_the_weights_are_small_and_those_that_the_training_wrote() -> None:
     assert file.stat().st_size <= 8_000_000
     assert made["parameters"] <= 3_000_000
     assert made["model.safetensors"] == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_the_training_command_makes_the_same_weights_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = tuple(replace(stage, steps=2) for stage in train.STAGES[-2:])
+    monkeypatch.setattr(train, "STAGES", short)
+    monkeypatch.setattr(train, "LESSONS", 8)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for name in ("once", "again"):
+            train.train(0, tmp_path / name)
+        # And stage by stage, from the folder that a stage leaves.
+        monkeypatch.setattr(train, "STAGES", short[:1])
+        train.train(0, tmp_path / "first")
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / "first", dtype=torch.float32)
+        train.train_stage(model, build_tokenizer(), short[1], seed=1)
+        model.save_pretrained(tmp_path / "second")
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(False)
+    made = {name: (tmp_path / name / "model.safetensors").read_bytes() for name in ("once", "again", "first", "second")}
+    assert made["once"] == made["again"] == made["second"] != made["first"]
 
 
 def test_the_saved_tokenizer_is_the_one_that_the_code_builds(tiny: LanguageModel) -> None:
