@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.reading import Damaged, read, read_run
+from benchmarks.reading import Damaged, is_number, read, read_run
 from benchmarks.record import Record, records
 from benchmarks.wording import one_line
 from tasks.errors import BadInput
@@ -22,6 +22,7 @@ from tasks.errors import BadInput
 Matrix = NDArray[np.float64]
 SETTING = ("task", "policy", "budget", "evaluate")
 """Groups of the configuration in which experiments must agree to be compared."""
+SAMPLES = "samples.parquet"
 MEASURING_ONLY = ("budget.checkpoints",)
 """Settings that change when is measured, not what is spent or found."""
 
@@ -52,21 +53,18 @@ class CompleteRun:
         """
         if metric == "solved":
             return self.solved
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(self.record.folder / "samples.parquet") as file:
-            names = file.schema_arrow.names
-            column = metric if metric == "score" else f"metric/{metric}"
-            if column not in names:
-                there = [name.removeprefix("metric/") for name in names if name.startswith("metric/")]
-                raise BadInput(
-                    f"--metric {metric}: {self.record.name} has {', '.join(dict.fromkeys([*there, 'score']))}"
-                )
-            rows = file.read(columns=["stage", "problem", column]).to_pylist()
+        column = metric if metric == "score" else f"metric/{metric}"
+        names = self.record.column_names(SAMPLES)
+        if column not in names:
+            there = [name.removeprefix("metric/") for name in names if name.startswith("metric/")]
+            raise BadInput(f"--metric {metric}: {self.record.name} has {', '.join(dict.fromkeys([*there, 'score']))}")
+        columns = self.record.read_columns(SAMPLES, ["stage", "problem", column])
         found: dict[str, list[float]] = defaultdict(list)
-        for row in rows:
-            if row["stage"] == "final":
-                found[row["problem"]].append(row[column])
+        for stage, problem, value in zip(columns["stage"], columns["problem"], columns[column], strict=True):
+            if not is_number(value):
+                raise BadInput(f"--metric {metric}: {self.record.name} has a sample for which it is no finite number")
+            if stage == "final":
+                found[problem].append(value)
         return {problem: float(np.mean(values)) for problem, values in found.items()}
 
 
@@ -161,13 +159,10 @@ def say_set_aside(aside: Sequence[tuple[str, str]]) -> None:
 
 
 def _read_complete(record: Record) -> CompleteRun | None:
-    from omegaconf import OmegaConf
-
     run = read_run(record)
     if run.status != "complete":
         return None
-    path = record.folder / "config.yaml"
-    config: Any = read(record, "config.yaml", lambda: OmegaConf.to_container(OmegaConf.load(path), resolve=False))
+    config: Any = read(record, "config.yaml", lambda: record.read_yaml("config.yaml"))
     if not isinstance(config, dict):
         raise Damaged("config.yaml: must be a mapping")
     return CompleteRun(record, run.about, flat(config), run.final, run.base)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.index import Index, read_index
-from benchmarks.reading import NAMES, Run
+from benchmarks.reading import NAMES, Run, is_number
 from benchmarks.report.judging import Difference, difference
 from benchmarks.table import SETTING, by_experiment, experiment_row, rank
 from benchmarks.wording import one_line
@@ -66,7 +66,7 @@ class Experiment:
     def totals(self, axis: str) -> list[float] | None:
         """What each complete run spent in all; None where one of them did not measure it."""
         found = [run.about.get(TOTALS[axis]) for run in self.complete]
-        numbers = [float(value) for value in found if isinstance(value, int | float) and math.isfinite(value)]
+        numbers = [float(value) for value in found if is_number(value)]
         return numbers if found and len(numbers) == len(found) else None
 
 
@@ -160,8 +160,9 @@ def _difference(ours: Experiment, theirs: Experiment, index: Index) -> Differenc
 
 
 def _sign_of_life(directory: Path, run: Run, now: datetime) -> dict[str, str]:
-    folder = directory / run.name
-    times = [path.stat().st_mtime for path in folder.iterdir()] if folder.is_dir() else []
+    folder, times = directory / run.name, list[float]()
+    with suppress(OSError):  # A run that goes on may remove a file between the two looks.
+        times += [path.lstat().st_mtime for path in folder.iterdir()]
     silent = now.timestamp() - max(times, default=now.timestamp())
     state = "stalled" if run.status == "running" and silent > STALLED_AFTER_S else run.status
     points = json.loads(run.curve)
