@@ -245,16 +245,11 @@ class PolicyReflector(Reflector):
         )
 
     def _write(self, ids: list[int]) -> list[int]:
-        import torch
-
-        from policies.sampler import Sampler
-
-        tokenizer = self.policy.tokenizer
-        generator = torch.Generator(self.policy.device).manual_seed(self.session.rng.getrandbits(48))
-        ends = [tokenizer.eos_token_id]
-        sampler = Sampler(self.policy.model, pad=tokenizer.pad_token_id, ends=ends, generator=generator)
         sampling = Sampling(temperature=self.config.temperature)
-        return sampler.extend([ids], self.config.max_tokens, sampling)[0]
+        sampler = self.policy.sampler(self.config.max_tokens, sampling, self.session.rng.getrandbits(48))
+        sampler.add(ids)
+        (action,) = sampler.actions()
+        return action.ids
 
 
 class EndpointReflector(Reflector):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from policies.api import PlayCost, Rollout, Sampling, Turn
 from policies.chat import Chat
 from policies.flops import model_shape
 from policies.model_folder import read_config
-from policies.sampler import Sampler
+from policies.sampler import Action, Sampler, build_sampler
 from policies.source import PolicyConfig, Source, find_source
 from tasks.api import Episode, Problem, Task
 from tasks.errors import BadInput
@@ -62,70 +63,60 @@ class LanguageModel:
         Returns:
             Rollouts in the order of `problems`, each problem's group side by side, and what they cost.
         """
-        generator = torch.Generator(self.device).manual_seed(seed)
-        jobs = [(group, problem) for group, problem in enumerate(problems) for _ in range(group_size)]
+        sampler = self.sampler(self.action_limit(task), sampling, seed)
         rollouts: list[Rollout] = []
-        cost = PlayCost()
+        games: dict[int, tuple[Episode, Rollout]] = {}
+        for group, problem in enumerate(problems):
+            for _ in range(group_size):
+                episode = task.start(problem)
+                prompt = self.chat.prompt(self.instructions, episode.messages)
+                rollout = Rollout(problem=problem, group=group, prompt_ids=prompt)
+                rollouts.append(rollout)
+                games[sampler.add(prompt)] = (episode, rollout)
+        score_s = 0.0
+        with self.playing():
+            for action in sampler.actions():
+                episode, rollout = games[action.key]
+                began = time.perf_counter()
+                reply = self.take_turn(rollout, episode, action)
+                score_s += time.perf_counter() - began
+                if reply:
+                    sampler.feed(action.key, reply)
+                else:
+                    rollout.messages = episode.messages
+        return rollouts, self._cost(rollouts, score_s)
+
+    @contextmanager
+    def playing(self) -> Iterator[None]:
+        """The model in its evaluation mode while it plays; then in the mode in which it was."""
         training = self.model.training
         self.model.eval()
         try:
-            for start in range(0, len(jobs), sampling.batch_size):
-                done, spent = self._play_batch(task, jobs[start : start + sampling.batch_size], sampling, generator)
-                rollouts += done
-                cost += spent
+            yield
         finally:
             self.model.train(training)
-        return rollouts, cost
 
-    def _play_batch(
-        self, task: Task, jobs: Sequence[tuple[int, Problem]], sampling: Sampling, generator: torch.Generator
-    ) -> tuple[list[Rollout], PlayCost]:
-        score_s = 0.0
-        episodes = [task.start(problem) for _, problem in jobs]
-        rollouts = [
-            Rollout(problem=problem, group=group, prompt_ids=self.chat.prompt(self.instructions, episode.messages))
-            for (group, problem), episode in zip(jobs, episodes, strict=True)
-        ]
-        sampler = self.sampler(generator)
-        limit = self.action_limit(task)
-        live = list(range(len(jobs)))
-        blocks = [rollout.prompt_ids for rollout in rollouts]
-        while live:
-            actions = sampler.extend(blocks, limit, sampling)
-            unfed = sampler.unfed()
-            kept, blocks = [], []
-            began = time.perf_counter()
-            for row, (index, ids) in enumerate(zip(live, actions, strict=True)):
-                if sampling.hidden:
-                    rollouts[index].hidden.append(sampler.hidden[row])
-                reply = self.take_turn(rollouts[index], episodes[index], ids)
-                if not episodes[index].done:
-                    kept.append(row)
-                    blocks.append(unfed[row] + reply)
-            score_s += time.perf_counter() - began
-            live = [live[row] for row in kept]
-            if live and len(kept) < len(actions):
-                sampler.keep(kept)
-        for rollout, episode in zip(rollouts, episodes, strict=True):
-            rollout.messages = episode.messages
-        return rollouts, self._cost(rollouts, score_s)
-
-    def sampler(self, generator: torch.Generator) -> Sampler:
-        """A sampler that has read nothing yet."""
+    def sampler(self, limit: int, sampling: Sampling, seed: int) -> Sampler:
+        """A sampler that has read nothing yet, of the kind that the configuration names."""
         pad, end = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
-        return Sampler(self.model, pad=pad, ends=[end], generator=generator)
+        name = self.config.sampler
+        return build_sampler(name, self.model, pad=pad, ends=[end], limit=limit, sampling=sampling, seed=seed)
 
     def action_limit(self, task: Task) -> int:
         """Tokens that one action may have: the task's word, or less where the policy says so."""
         return min(task.max_action_tokens, self.max_action_tokens or task.max_action_tokens)
 
-    def take_turn(self, rollout: Rollout, episode: Episode, ids: list[int]) -> list[int]:
-        """Have sampled ids judged and enter them into the rollout, with what the environment says next.
+    def take_turn(self, rollout: Rollout, episode: Episode, action: Action) -> list[int]:
+        """Have an action judged and enter it into the rollout, with what the environment says next.
 
         Returns:
             The ids of what it says; none when the episode is done.
         """
+        ids = action.ids
         rollout.knowledge.append(episode.knowledge())
+        if action.hidden is not None:
+            rollout.hidden.append(action.hidden)
+        rollout.logprobs += action.logprobs or []
         text = self.chat.text(ids)
         start = len(rollout.completion_ids)
         rollout.completion_ids += ids
@@ -153,16 +144,12 @@ class LanguageModel:
         Returns:
             The sampled ids of each action, and what they cost; each counts as a rollout.
         """
-        generator = torch.Generator(self.device).manual_seed(seed)
-        actions: list[list[int]] = []
-        training = self.model.training
-        self.model.eval()
-        try:
-            for start in range(0, len(contexts), sampling.batch_size):
-                batch = contexts[start : start + sampling.batch_size]
-                actions += self.sampler(generator).extend(batch, limit, sampling)
-        finally:
-            self.model.train(training)
+        sampler = self.sampler(limit, sampling, seed)
+        for context in contexts:
+            sampler.add(context)
+        with self.playing():
+            found = {action.key: action.ids for action in sampler.actions()}
+        actions = [found[key] for key in range(len(contexts))]
         cost = PlayCost(rollouts=len(contexts))
         for context, action in zip(contexts, actions, strict=True):
             cost.prompt_tokens += len(context)

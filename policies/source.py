@@ -14,6 +14,9 @@ from tasks.files import located
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
+SAMPLERS = ("batched", "hf")
+"""See `policies.sampler`."""
+
 
 @dataclass(kw_only=True)
 class PolicyConfig:
@@ -36,11 +39,15 @@ class PolicyConfig:
     """auto (bfloat16 on cuda, float32 elsewhere), float32, bfloat16, float16."""
     max_action_tokens: int | None = None
     """A cap on one action beside the task's."""
+    sampler: str = "batched"
+    """How actions are sampled: batched (continuous batching, the KV cache kept over turns) or hf (transformers'
+    generate, every turn read anew: slow and plain)."""
     threads: int | None = None
     """CPU threads; None leaves torch's choice."""
 
     def __post_init__(self) -> None:
         require(self.threads is None or self.threads >= 1, f"policy.threads={self.threads} must be at least 1")
+        require(self.sampler in SAMPLERS, f"policy.sampler={self.sampler}: use one of {', '.join(SAMPLERS)}")
         cap = self.max_action_tokens
         require(cap is None or cap >= 1, f"policy.max_action_tokens={cap} must be at least 1")
 
