@@ -7,6 +7,7 @@ Three hooks into TRL 1.16 carry everything (tests/algorithms/test_trl_hooks.py f
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -22,6 +23,7 @@ from algorithms.batch import Demonstration, RolloutBatch, build_batch, masks_onc
 from policies.api import Rollout
 from policies.language_model import LanguageModel
 from tasks.api import Task
+from tasks.errors import RunFailed
 
 if TYPE_CHECKING:
     from algorithms.policy_gradient import PolicyGradient
@@ -130,6 +132,9 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         if not logs or "loss" not in logs:
             return
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(float(logs.get(name, 0.0))):
+                raise RunFailed(f"the {name} of update {state.global_step} is {logs[name]}; the update before is kept")
         facts = dict(self.trainer.facts)
         facts |= {key: float(logs[key]) for key in ("loss", "grad_norm", "entropy") if key in logs}
         self.trainer.session.step(facts)
@@ -257,6 +262,7 @@ def trl_config(algorithm: PolicyGradient, policy: LanguageModel, task: Task, ses
         use_cpu=not on_cuda,
         save_strategy="no",
         logging_steps=1,
+        logging_nan_inf_filter=False,  # It would log a loss that is NaN as 0.
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=on_cuda,
