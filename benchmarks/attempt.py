@@ -41,9 +41,11 @@ def account(record: Record, fresh: dict[str, Any], updates: int | None) -> dict[
     first = known(record) or fresh
     if first.get("policy_state") != fresh["policy_state"]:
         raise BadInput(f"{record.name} began with other weights than the policy has now; force=true starts it afresh")
-    different = {key: value for key, value in fresh.items() if first.get(key) != value}
-    here = {"after_update": updates, "started": fresh["started"], "command": fresh["command"]}
-    return {**first, "resumed": [*first.get("resumed", []), {**here, **different}]}
+    halvings = {"out_of_memory": fresh["out_of_memory"]} if fresh.get("out_of_memory") else {}
+    always = ("started", "command")
+    here = {key: value for key, value in fresh.items() if key in always or first.get(key) != value}
+    here = {"after_update": updates, **{key: value for key, value in here.items() if key not in halvings}}
+    return {**first, **halvings, "resumed": [*first.get("resumed", []), here]}
 
 
 def say_where(progress: Progress, session: RunSession) -> None:

@@ -69,7 +69,7 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
                 return Outcome(record, ran=False)
             about = manifest(config, task.fingerprint(), source.label, command)
             if states.exist():
-                about["out_of_memory"] = known(record).get("out_of_memory", [])
+                about |= {key: value for key, value in known(record).items() if key == "out_of_memory"}
             else:
                 record.write_json("manifest.json", about)
             record.write_status("running")

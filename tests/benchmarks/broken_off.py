@@ -14,7 +14,14 @@ from benchmarks.ledger import VARIABLE
 from benchmarks.record import Record
 from benchmarks.run import run
 
-SMALL = ("budget=smoke", "policy.device=cpu", "policy.threads=1", "evaluate.test_problems=2", "evaluate.val_problems=2")
+SMALL = (
+    "budget=smoke",
+    "policy.device=cpu",
+    "policy.threads=1",
+    "evaluate.test_problems=2",
+    "evaluate.val_problems=2",
+    "evaluate.greedy=false",
+)
 TIMES = (*VARIABLE, "spent/seconds")
 TABLES = ("ledger.parquet", "curve.parquet", "samples.parquet", "greedy.parquet", "proposals.parquet")
 
