@@ -16,9 +16,11 @@ from benchmarks.config import RunConfig
 from benchmarks.evaluation import Evaluation, sample_rows
 from benchmarks.ledger import Ledger
 from benchmarks.manifest import describe, manifest
+from benchmarks.preflight import refuse_unfit
 from benchmarks.progress import Progress
 from benchmarks.record import RECORD_VERSION, Record, open_record
 from benchmarks.session import RunSession
+from benchmarks.warmstart import book, find_or_make
 from policies.source import Source, find_source
 from tasks.api import Task
 
@@ -53,6 +55,7 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
         record = open_record(config.results, config.run_name(fingerprint))
         if record.status == "complete" and not config.force:
             return Outcome(record, ran=False)
+        refuse_unfit(config, source, task)
         about = manifest(config, fingerprint, source.label, command)
         record.write_status("running")
         record.clear()
@@ -62,6 +65,10 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
         session: RunSession | None = None
         try:
             with ledger.phase("load"):
+                if config.warmstart is not None:
+                    warm = find_or_make(config, source, task, progress.say)
+                    book(config, warm, ledger)
+                    source = warm.source
                 policy = load(config, source, task)
                 equip(ledger, policy)
                 about |= describe(policy) | {"peak_flops_per_s": ledger.peak_flops_per_s}
@@ -87,7 +94,7 @@ def load(config: RunConfig, source: Source, task: Task) -> LanguageModel:
     """The policy as it starts."""
     from policies.language_model import load_policy
 
-    policy = load_policy(config.policy, source)
+    policy = load_policy(config.policy, source, config.adapter, config.seed)
     policy.instructions = policy.instructions or task.instructions
     return policy
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from benchmarks.evaluation import Evaluation, evaluate
 from benchmarks.ledger import Ledger
 from benchmarks.progress import Progress
 from benchmarks.record import Record
+from benchmarks.silence import silence
 from tasks.api import Problem, Split, Task
 
 if TYPE_CHECKING:
@@ -66,7 +68,8 @@ class RunSession:
     def play(self, problems: Sequence[Problem], group_size: int, sampling: Sampling) -> list[Rollout]:
         """Play train problems and book what it took."""
         with self.phase("rollout"):
-            rollouts, cost = self.policy.play(self.task, problems, group_size, sampling, self._next_seed())
+            within = self._within_memory(sampling)
+            rollouts, cost = self.policy.play(self.task, problems, group_size, within, self._next_seed())
         self._book("rollout", cost)
         return rollouts
 
@@ -75,7 +78,8 @@ class RunSession:
         from policies.forks import play_forks
 
         with self.phase("rollout"):
-            rollouts, cost = play_forks(self.policy, self.task, problems, forks, sampling, self._next_seed())
+            within = self._within_memory(sampling)
+            rollouts, cost = play_forks(self.policy, self.task, problems, forks, within, self._next_seed())
         self._book("rollout", cost)
         return rollouts
 
@@ -88,9 +92,13 @@ class RunSession:
         """Write one action after each context and book what it took."""
         with self.phase("rollout"):
             limit = self.policy.action_limit(self.task)
-            actions, cost = self.policy.sample(contexts, limit, sampling, self._next_seed())
+            actions, cost = self.policy.sample(contexts, limit, self._within_memory(sampling), self._next_seed())
         self._book("rollout", cost)
         return actions
+
+    def _within_memory(self, sampling: Sampling) -> Sampling:
+        """No more episodes side by side than in an evaluation, whose number is set to fit the device."""
+        return replace(sampling, batch_size=min(sampling.batch_size, self.config.evaluate.batch_size))
 
     def _next_seed(self) -> int:
         self._plays += 1
@@ -117,6 +125,8 @@ class RunSession:
             spent = self.ledger.spent()
             share, _ = self.config.budget.share(spent)
             self.progress.step(len(self.ledger.rows), share, spent, metrics)
+            if said := silence(self.ledger.rows, self.config):
+                self.progress.say(said)
         if share * self.config.budget.checkpoints >= self._next_checkpoint:
             self._next_checkpoint = int(share * self.config.budget.checkpoints) + 1
             self.checkpoint()
