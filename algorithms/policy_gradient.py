@@ -38,7 +38,8 @@ class PolicyGradientConfig:
     group_size: int = 8
     """Rollouts per problem and update."""
     micro_batch_size: int = 16
-    """At most so many rollouts per backward pass; a matter of memory only."""
+    """Rollouts per backward pass, at most on average: passes are cut by tokens where the loss allows it. A matter of
+    memory only."""
     temperature: float = 1.0
     """Of the rollouts."""
     max_grad_norm: float = 1.0

@@ -19,6 +19,7 @@ from benchmarks.manifest import describe, manifest
 from benchmarks.preflight import refuse_unfit
 from benchmarks.progress import Progress
 from benchmarks.record import RECORD_VERSION, Record, open_record
+from benchmarks.redaction import redact
 from benchmarks.session import RunSession
 from benchmarks.warmstart import book, find_or_make
 from policies.source import Source, find_source
@@ -84,7 +85,7 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
                 session.save()
             interrupted = isinstance(error, KeyboardInterrupt)
             if not interrupted:
-                record.write("error.txt", traceback.format_exc().encode())
+                record.write("error.txt", redact(traceback.format_exc()).encode(errors="backslashreplace"))
             record.write_status("interrupted" if interrupted else "failed")
             raise
     return Outcome(record, ran=True)

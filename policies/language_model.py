@@ -5,23 +5,27 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from policies.adapter import AdapterConfig, attach, check_quantisation, four_bits, restore
 from policies.api import PlayCost, Rollout, Sampling, Turn
 from policies.chat import Chat
 from policies.flops import model_shape
-from policies.sampler import Sampler
+from policies.model_folder import read_config
+from policies.sampler import Action, Sampler, build_sampler
 from policies.source import PolicyConfig, Source, find_source, offline_ways
 from tasks.api import Episode, Problem, Task
 from tasks.errors import BadInput, require
+from tasks.files import read_file
 
+LONGEST = 1 << 20
+"""Bytes of saved instructions."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -63,70 +67,60 @@ class LanguageModel:
         Returns:
             Rollouts in the order of `problems`, each problem's group side by side, and what they cost.
         """
-        generator = torch.Generator(self.device).manual_seed(seed)
-        jobs = [(group, problem) for group, problem in enumerate(problems) for _ in range(group_size)]
+        sampler = self.sampler(self.action_limit(task), sampling, seed)
         rollouts: list[Rollout] = []
-        cost = PlayCost()
+        games: dict[int, tuple[Episode, Rollout]] = {}
+        for group, problem in enumerate(problems):
+            for _ in range(group_size):
+                episode = task.start(problem)
+                prompt = self.chat.prompt(self.instructions, episode.messages)
+                rollout = Rollout(problem=problem, group=group, prompt_ids=prompt)
+                rollouts.append(rollout)
+                games[sampler.add(prompt)] = (episode, rollout)
+        score_s = 0.0
+        with self.playing():
+            for action in sampler.actions():
+                episode, rollout = games[action.key]
+                began = time.perf_counter()
+                reply = self.take_turn(rollout, episode, action)
+                score_s += time.perf_counter() - began
+                if reply:
+                    sampler.feed(action.key, reply)
+                else:
+                    rollout.messages = episode.messages
+        return rollouts, self._cost(rollouts, score_s)
+
+    @contextmanager
+    def playing(self) -> Iterator[None]:
+        """The model in its evaluation mode while it plays; then in the mode in which it was."""
         training = self.model.training
         self.model.eval()
         try:
-            for start in range(0, len(jobs), sampling.batch_size):
-                done, spent = self._play_batch(task, jobs[start : start + sampling.batch_size], sampling, generator)
-                rollouts += done
-                cost += spent
+            yield
         finally:
             self.model.train(training)
-        return rollouts, cost
 
-    def _play_batch(
-        self, task: Task, jobs: Sequence[tuple[int, Problem]], sampling: Sampling, generator: torch.Generator
-    ) -> tuple[list[Rollout], PlayCost]:
-        score_s = 0.0
-        episodes = [task.start(problem) for _, problem in jobs]
-        rollouts = [
-            Rollout(problem=problem, group=group, prompt_ids=self.chat.prompt(self.instructions, episode.messages))
-            for (group, problem), episode in zip(jobs, episodes, strict=True)
-        ]
-        sampler = self.sampler(generator)
-        limit = self.action_limit(task)
-        live = list(range(len(jobs)))
-        blocks = [rollout.prompt_ids for rollout in rollouts]
-        while live:
-            actions = sampler.extend(blocks, limit, sampling)
-            unfed = sampler.unfed()
-            kept, blocks = [], []
-            began = time.perf_counter()
-            for row, (index, ids) in enumerate(zip(live, actions, strict=True)):
-                if sampling.hidden:
-                    rollouts[index].hidden.append(sampler.hidden[row])
-                reply = self.take_turn(rollouts[index], episodes[index], ids)
-                if not episodes[index].done:
-                    kept.append(row)
-                    blocks.append(unfed[row] + reply)
-            score_s += time.perf_counter() - began
-            live = [live[row] for row in kept]
-            if live and len(kept) < len(actions):
-                sampler.keep(kept)
-        for rollout, episode in zip(rollouts, episodes, strict=True):
-            rollout.messages = episode.messages
-        return rollouts, self._cost(rollouts, score_s)
-
-    def sampler(self, generator: torch.Generator) -> Sampler:
-        """A sampler that has read nothing yet."""
+    def sampler(self, limit: int, sampling: Sampling, seed: int) -> Sampler:
+        """A sampler that has read nothing yet, of the kind that the configuration names."""
         pad, end = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
-        return Sampler(self.model, pad=pad, ends=[end], generator=generator)
+        name = self.config.sampler
+        return build_sampler(name, self.model, pad=pad, ends=[end], limit=limit, sampling=sampling, seed=seed)
 
     def action_limit(self, task: Task) -> int:
         """Tokens that one action may have: the task's word, or less where the policy says so."""
         return min(task.max_action_tokens, self.max_action_tokens or task.max_action_tokens)
 
-    def take_turn(self, rollout: Rollout, episode: Episode, ids: list[int]) -> list[int]:
-        """Have sampled ids judged and enter them into the rollout, with what the environment says next.
+    def take_turn(self, rollout: Rollout, episode: Episode, action: Action) -> list[int]:
+        """Have an action judged and enter it into the rollout, with what the environment says next.
 
         Returns:
             The ids of what it says; none when the episode is done.
         """
+        ids = action.ids
         rollout.knowledge.append(episode.knowledge())
+        if action.hidden is not None:
+            rollout.hidden.append(action.hidden)
+        rollout.logprobs += action.logprobs or []
         text = self.chat.text(ids)
         start = len(rollout.completion_ids)
         rollout.completion_ids += ids
@@ -154,16 +148,12 @@ class LanguageModel:
         Returns:
             The sampled ids of each action, and what they cost; each counts as a rollout.
         """
-        generator = torch.Generator(self.device).manual_seed(seed)
-        actions: list[list[int]] = []
-        training = self.model.training
-        self.model.eval()
-        try:
-            for start in range(0, len(contexts), sampling.batch_size):
-                batch = contexts[start : start + sampling.batch_size]
-                actions += self.sampler(generator).extend(batch, limit, sampling)
-        finally:
-            self.model.train(training)
+        sampler = self.sampler(limit, sampling, seed)
+        for context in contexts:
+            sampler.add(context)
+        with self.playing():
+            found = {action.key: action.ids for action in sampler.actions()}
+        actions = [found[key] for key in range(len(contexts))]
         cost = PlayCost(rollouts=len(contexts))
         for context, action in zip(contexts, actions, strict=True):
             cost.prompt_tokens += len(context)
@@ -228,41 +218,51 @@ def load_policy(
     quantised = adapter is not None and adapter.quantised
     if quantised:
         check_quantisation(device)
-    extra = {"gguf_file": source.gguf} if source.gguf else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source.folder, padding_side="left", **extra)
         if source.gguf:
-            require(not quantised, f"adapter=qlora: {source.label} is GGUF; give safetensors, or adapter=lora")
-            model = _from_gguf(source, dtype)
+            require(not quantised, "adapter=qlora needs safetensors, and this is GGUF; use adapter=lora")
+            tokenizer, model = _from_gguf(source, dtype)
         else:
             bits = {"quantization_config": four_bits(), "device_map": {"": device}} if quantised else {}
-            model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=dtype, **bits)
-    except (OSError, ValueError, SafetensorError) as error:
-        if isinstance(error, BadInput):
-            raise
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+            tokenizer, model = _from_folder(source.folder, dtype, **bits)
+        saved = Path(source.folder) / "instructions.txt"
+        instructions = read_file(saved, LONGEST).decode() if saved.is_file() else ""
+    # A folder of a stranger makes transformers raise nearly anything; all of it means that it cannot be loaded.
+    except Exception as error:
+        told = "" if isinstance(error, BadInput | OSError) else f"{type(error).__name__}: "
+        first = (str(error).splitlines() or [""])[0][:300]
         raise BadInput(
-            f"policy {config.name}: cannot load {source.label}: {first}; offline, give {offline_ways(config)}"
+            f"policy {config.name}: cannot load {source.label}: {told}{first}; offline, give {offline_ways(config)}"
         ) from None
     if adapter is not None:
         model = attach(model, adapter, seed)
     policy = LanguageModel(config, source, model, tokenizer, device)
-    saved = Path(source.folder) / "instructions.txt"
-    if saved.is_file():
-        policy.instructions = saved.read_text(encoding="utf-8")
+    policy.instructions = instructions
     return policy
 
 
-def _from_gguf(source: Source, dtype: torch.dtype) -> Any:
+def _from_folder(folder: str, dtype: torch.dtype, **bits: Any) -> tuple[Any, Any]:
+    """Tokenizer and model, by folder or hub id. Weights come from safetensors or not at all."""
+    config = read_config(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True, **bits
+    )
+    return tokenizer, model
+
+
+def _from_gguf(source: Source, dtype: torch.dtype) -> tuple[Any, Any]:
     """Dequantise, and move the weights into a fresh model: one loaded from GGUF cannot be saved as it is."""
     if importlib.util.find_spec("gguf") is None:
         raise BadInput(f"{source.label}: reading GGUF needs the package gguf: pip install 'grpo-bench[gguf]'")
-    loaded = AutoModelForCausalLM.from_pretrained(source.folder, gguf_file=source.gguf, dtype=torch.float32)
+    where: dict[str, Any] = {"gguf_file": source.gguf, "trust_remote_code": False}
+    tokenizer = AutoTokenizer.from_pretrained(source.folder, padding_side="left", **where)
+    loaded = AutoModelForCausalLM.from_pretrained(source.folder, dtype=torch.float32, **where)
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
     fresh = AutoModelForCausalLM.from_config(AutoConfig.for_model(settings.pop("model_type"), **settings))
     fresh.load_state_dict(loaded.state_dict())
-    return fresh.to(dtype)
+    return tokenizer, fresh.to(dtype)
 
 
 def choose_device(name: str) -> torch.device:

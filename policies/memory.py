@@ -10,8 +10,9 @@ key-value width K, vocabulary V, and rows x tokens places:
                 + N 2                    copies of float32 weights while gradients are computed in bfloat16
                 + 4 V h                  where the head is trained: its gradient, added up in float32
                 + 4096 x 32768 c         TRL's tile of logits, or less where there are fewer tokens or words
-    play        places 2 (2 L K) b       keys and values; the cache keeps up to twice the room that it needs
-                + rows prompt (3 m + 4 h) b + rows 3 V 4     one layer while reading the prompts; the last logits
+    play        places 3 (2 L K) b       keys and values: a full cache is copied into one of twice the size
+                + read (3 m + 4 h) b     one layer while the prompts are read, at most 16,384 places at once; or
+                  rows 5 V 4             the last logits, and their probabilities and sums in float64
 
 where a = c (6 h + 4 m + 3 A + 4 K) + 16 h is what one layer keeps of a token for the backward pass, at c bytes a
 number; its norms keep float32.
@@ -30,6 +31,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from policies.adapter import AdapterConfig, attach
+from policies.batched_sampler import PLACES_PER_PASS
+from policies.model_folder import read_config
 from policies.source import PolicyConfig, Source, offline_ways
 from tasks.errors import BadInput
 
@@ -114,11 +117,14 @@ def skeleton(config: PolicyConfig, source: Source, adapter: AdapterConfig | None
     Raises:
         BadInput: the configuration cannot be had.
     """
-    extra = {"gguf_file": source.gguf} if source.gguf else {}
     try:
-        about = AutoConfig.from_pretrained(source.folder, **extra)
-    except (OSError, ValueError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        if source.gguf:
+            about = AutoConfig.from_pretrained(source.folder, gguf_file=source.gguf, trust_remote_code=False)
+        else:
+            about = read_config(source.folder)
+    # A folder of a stranger makes transformers raise nearly anything; all of it means that it cannot be read.
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise BadInput(
             f"policy {config.name}: cannot read {source.label}: {first}; offline, give {offline_ways(config)}"
         ) from None
@@ -127,8 +133,8 @@ def skeleton(config: PolicyConfig, source: Source, adapter: AdapterConfig | None
 
 def skeleton_of(about: Any, adapter: AdapterConfig | None) -> Skeleton:
     """The sizes of a transformers configuration's model."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(about)
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(about, trust_remote_code=False)
         head = model.get_output_embeddings()
         layers = [each for each in model.modules() if isinstance(each, torch.nn.Linear) and each is not head]
         total = sum(parameter.numel() for parameter in model.parameters())
@@ -180,9 +186,9 @@ def need(
     head = 4 * model.vocabulary * model.hidden if adapter is None else 0
     tile = min(places, TILE[0]) * min(model.vocabulary, TILE[1]) * computed
     update = places * kept + casts + head + tile
-    cache = load.rows * load.longest * 2 * (2 * model.layers * model.keys) * size
-    reading = load.rows * load.prompt * (3 * model.inner + 4 * model.hidden) * size
-    play = cache + max(reading, load.rows * 3 * model.vocabulary * 4)
+    cache = load.rows * load.longest * 3 * (2 * model.layers * model.keys) * size
+    reading = min(load.rows * load.prompt, PLACES_PER_PASS) * (3 * model.inner + 4 * model.hidden) * size
+    play = cache + max(reading, load.rows * 5 * model.vocabulary * 4)
     return Need(
         context=CONTEXT[device],
         weights=weights,

@@ -48,10 +48,15 @@ MODEL_OF = {"135m": "smollm2_135m", "500m": "qwen2_5_0_5b_instruct", "1500m": "q
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that claims to be the model of 1.5 billion weights; they are not there."""
+    """A folder with a model of 1.5 billion weights, all of them a hole in the file that takes no room on the disk."""
     folder = tmp_path_factory.mktemp("large")
     (folder / "config.json").write_text(json.dumps(MODELS["qwen2_5_1_5b_instruct"].to_dict()))
-    (folder / "model.safetensors").touch()
+    count = 1_543_714_304
+    about = {"weights": {"dtype": "BF16", "shape": [count], "data_offsets": [0, 2 * count]}}
+    header = json.dumps(about).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + 2 * count)
     return folder
 
 

@@ -95,7 +95,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line_with_the_ways_around_it(monkey
         raise OSError("We couldn't connect to the hub\nand more lines")
 
     monkeypatch.setattr("policies.language_model.AutoTokenizer.from_pretrained", unreachable)
-    monkeypatch.setattr("policies.memory.AutoConfig.from_pretrained", unreachable)
+    monkeypatch.setattr("policies.model_folder.AutoConfig.from_pretrained", unreachable)
     config = PolicyConfig(name="x", path="owner/name", gguf_variable="X_GGUF", gguf_package="x_weights", device="cpu")
     wanted = "offline, give policy.path=FOLDER, or X_GGUF=FILE.gguf in the environment, or the package x-weights"
     for attempt in (load_policy, lambda config: skeleton(config, find_source(config), None)):
