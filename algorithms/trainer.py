@@ -268,7 +268,7 @@ def trl_config(algorithm: PolicyGradient, policy: LanguageModel, task: Task, ses
         reward_weights=[component.weight for component in task.components],
         shuffle_dataset=False,
         gradient_checkpointing=config.gradient_checkpointing,
-        bf16=on_cuda and policy.model.dtype == torch.bfloat16,
+        bf16=policy.bf16,
         use_cpu=not on_cuda,
         save_strategy="no",
         logging_steps=1,

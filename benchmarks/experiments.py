@@ -24,7 +24,7 @@ from benchmarks.wording import one_line
 from tasks.errors import BadInput
 
 Matrix = NDArray[np.float64]
-SETTING = ("task", "policy", "budget", "evaluate")
+SETTING = ("task", "policy", "warmstart", "budget", "evaluate")
 """Groups of the configuration in which experiments must agree to be compared."""
 SAMPLES = "samples.parquet"
 MEASURING_ONLY = ("budget.checkpoints",)

@@ -19,10 +19,12 @@ from benchmarks.ledger import Ledger
 from benchmarks.lock import Held, held
 from benchmarks.manifest import describe, manifest
 from benchmarks.out_of_memory import free_memory, is_out_of_memory, remembered, smaller
+from benchmarks.preflight import refuse_unfit
 from benchmarks.progress import Progress
 from benchmarks.record import RECORD_VERSION, Record, open_record
 from benchmarks.session import RunSession
 from benchmarks.state import StateStore
+from benchmarks.warmstart import book, find_or_make
 from policies.source import Source, find_source
 from tasks.api import Task
 
@@ -67,6 +69,7 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
                 states.remove()
             if complete and not config.force:
                 return Outcome(record, ran=False)
+            refuse_unfit(config, source, task)
             about = manifest(config, task.fingerprint(), source.label, command)
             if states.exist():
                 about |= {key: value for key, value in known(record).items() if key == "out_of_memory"}
@@ -101,10 +104,14 @@ def attempt(
         try:
             with ledger.phase("load"):
                 algorithm = config.algorithm_class(config.algo)
+                warm = None if config.warmstart is None else find_or_make(config, source, task, progress.say)
+                source = warm.source if warm else source
                 policy = load(config, source, task)
                 equip(ledger, policy)
                 fresh |= describe(policy) | {"peak_flops_per_s": ledger.peak_flops_per_s}
                 session = RunSession(config, policy, task, record, progress, Path(scratch), ledger, states)
+                if warm:
+                    book(config, warm, ledger, resumed=session.saving.resumed_after is not None)
                 about = account(record, fresh, session.saving.resumed_after)
                 record.write_json("manifest.json", about)
                 say_where(progress, session)
@@ -130,7 +137,7 @@ def load(config: RunConfig, source: Source, task: Task) -> LanguageModel:
     """The policy as it starts."""
     from policies.language_model import load_policy
 
-    policy = load_policy(config.policy, source)
+    policy = load_policy(config.policy, source, config.adapter, config.seed)
     policy.instructions = policy.instructions or task.instructions
     return policy
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from benchmarks.ledger import Ledger
 from benchmarks.progress import Progress
 from benchmarks.record import Record
 from benchmarks.saving import Saving
+from benchmarks.silence import silence
 from benchmarks.state import StateStore
 from tasks.api import Problem, Split, Task
 
@@ -73,7 +75,8 @@ class RunSession:
     def play(self, problems: Sequence[Problem], group_size: int, sampling: Sampling) -> list[Rollout]:
         """Play train problems and book what it took."""
         with self.phase("rollout"):
-            rollouts, cost = self.policy.play(self.task, problems, group_size, sampling, self._next_seed())
+            within = self._within_memory(sampling)
+            rollouts, cost = self.policy.play(self.task, problems, group_size, within, self._next_seed())
         self._book("rollout", cost)
         return rollouts
 
@@ -82,7 +85,8 @@ class RunSession:
         from policies.forks import play_forks
 
         with self.phase("rollout"):
-            rollouts, cost = play_forks(self.policy, self.task, problems, forks, sampling, self._next_seed())
+            within = self._within_memory(sampling)
+            rollouts, cost = play_forks(self.policy, self.task, problems, forks, within, self._next_seed())
         self._book("rollout", cost)
         return rollouts
 
@@ -95,9 +99,13 @@ class RunSession:
         """Write one action after each context and book what it took."""
         with self.phase("rollout"):
             limit = self.policy.action_limit(self.task)
-            actions, cost = self.policy.sample(contexts, limit, sampling, self._next_seed())
+            actions, cost = self.policy.sample(contexts, limit, self._within_memory(sampling), self._next_seed())
         self._book("rollout", cost)
         return actions
+
+    def _within_memory(self, sampling: Sampling) -> Sampling:
+        """No more episodes side by side than in an evaluation, whose number is set to fit the device."""
+        return replace(sampling, batch_size=min(sampling.batch_size, self.config.evaluate.batch_size))
 
     def _next_seed(self) -> int:
         self.plays += 1
@@ -126,6 +134,8 @@ class RunSession:
             share, _ = self.config.budget.share(spent)
             self.saving.update_done(last=share >= 1)
             self.progress.step(len(self.ledger.rows), share, spent, metrics)
+            if said := silence(self.ledger.rows, self.config):
+                self.progress.say(said)
         self._evaluate_where_due(share)
 
     def _evaluate_where_due(self, share: float) -> None:
