@@ -18,8 +18,8 @@ def by_length(parts: list[dict[str, Any]], cut: Cut) -> list[dict[str, Any]]:
     """The same rollouts, sorted into micro-batches of like length, without the columns that are padding in all rows.
 
     The loss does not see the difference where it is normalised over the whole update (`dapo`), nor, where each
-    micro-batch is averaged by itself (`grpo`, `dr_grpo`), if `cut` gives all parts equally many rollouts. Rows without a
-    token in the loss are left out, provided that every micro-batch gets one row at least.
+    micro-batch is averaged by itself (`grpo`, `dr_grpo`), if `cut` gives all parts equally many rollouts. Rows without
+    a token in the loss are left out, provided that every micro-batch gets one row at least.
 
     Args:
         parts: TRL's micro-batches.
@@ -34,7 +34,7 @@ def by_length(parts: list[dict[str, Any]], cut: Cut) -> list[dict[str, Any]]:
     trained = order[(whole["completion_mask"] * whole["tool_mask"]).sum(1)[order] > 0]
     rows = trained if len(trained) >= len(parts) else order
     sorted_parts = []
-    for chosen in rows.split(cut(lengths[rows].tolist(), len(parts))):
+    for chosen in torch.split(rows, cut(lengths[rows].tolist(), len(parts))):
         part = dict(parts[0]) | {key: tensor[chosen] for key, tensor in whole.items()}
         prompt, completion = (int(part[f"{name}_mask"].sum(1).max()) for name in ("prompt", "completion"))
         for key, tensor in part.items():
