@@ -22,6 +22,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from algorithms.api import Session
 from algorithms.batch import Demonstration, RolloutBatch, build_batch, masks_once
+from algorithms.credit_samples import FIRST, LAST, credit_rows
 from algorithms.micro_batches import by_length, by_rows, by_tokens
 from algorithms.token_logprobs import token_logprobs
 from policies.api import Rollout
@@ -51,6 +52,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         self.rollouts: list[Rollout] = []
         self.reward_matrix: torch.Tensor | None = None
         self.facts: dict[str, float] = {}
+        self.credited: tuple[RolloutBatch, torch.Tensor] | None = None
         self.in_loss: torch.Tensor | None = None
         """While a loss is computed: int64 [rows, completion], 1 where it has a token."""
         rows = [problem.id for problem in islice(session.problems(), LONGEST_RUN * config.problems_per_update)]
@@ -100,6 +102,9 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         batch = build_batch(self.rollouts, size, self.task.components, device, ends, rewards)
         advantages = self.algorithm.credit(batch)
         check_advantages(advantages, batch)
+        if self.state.global_step == 0:
+            self.session.keep(FIRST, credit_rows(batch, advantages, 1))
+        self.credited = (batch, advantages)
         fillers = len(output["completion_ids"]) - len(self.rollouts)
         output["advantages"] = torch.cat([advantages, advantages.new_zeros(fillers, *advantages.shape[1:])])
         extra = self.algorithm.demonstrations(batch)
@@ -158,6 +163,11 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
         self.trainer.session.step(facts)
         if not self.trainer.session.open():
             control.should_training_stop = True
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Keep what the last update was credited."""
+        if self.trainer.credited:
+            self.trainer.session.keep(LAST, credit_rows(*self.trainer.credited, state.global_step))
 
 
 def with_demonstrations(output: dict[str, Any], extra: Sequence[Demonstration], pad: int) -> dict[str, Any]:

@@ -201,5 +201,8 @@ def main() -> None:
     try:
         app()
     except BadInput as error:
-        typer.echo(f"error: {error}", err=True)
+        from benchmarks.wording import one_line
+
+        # What it quotes may come from a stranger's file, and the terminal must not obey it.
+        typer.echo(f"error: {one_line(str(error))}", err=True)
         sys.exit(2)

@@ -21,10 +21,16 @@ from benchmarks.budget import BudgetConfig
 from benchmarks.evaluation import EvaluateConfig
 from benchmarks.plugins import KINDS, Plugin, find, from_file, identity, load
 from benchmarks.presets import CONF, hydra_choice, options
+from benchmarks.record import RUNS
+from benchmarks.redaction import redacted
 from policies.source import PolicyConfig
 from tasks.errors import BadInput, require
+from tasks.files import located
 
 GROUPS = ("task", "policy", "budget", "evaluate")
+NAMED = ("algo", "task", "policy", "budget")
+"""Groups whose names stand in a record, three of them in its folder's name."""
+RUN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 
 
 @dataclass(kw_only=True)
@@ -81,7 +87,8 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return compose("config", overrides=words)
-    except (HydraException, OmegaConfBaseException) as error:
+    # Hydra and OmegaConf have errors of their own, and let others through (a number where a name should be).
+    except Exception as error:
         raise BadInput(_in_one_line(str(error), words)) from None
 
 
@@ -114,8 +121,11 @@ def _in_one_line(message: str, overrides: Sequence[str]) -> str:
 
 def _known_keys(overrides: Sequence[str]) -> list[str]:
     groups = [word for word in overrides if word.partition("=")[0].lstrip("+") in ("algo", *GROUPS)]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=groups)
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("config", overrides=groups)
+    except (HydraException, OmegaConfBaseException):
+        return []  # The groups are what is wrong.
     keys: list[str] = []
 
     def walk(node: DictConfig, prefix: str) -> None:
@@ -139,12 +149,15 @@ def check_config(config: DictConfig, handed: Mapping[str, type[Any]] = MappingPr
     Raises:
         BadInput: no algorithm, an unknown key, a wrong type or a value out of range; the key is named.
     """
-    if "algo" not in config or config.algo is None:
-        raise BadInput(f"which algorithm? Add +algo=NAME. There are: {', '.join(options('algo'))}")
     config = resolve(config)
+    if config.get("algo") is None:
+        raise BadInput(f"which algorithm? Add +algo=NAME. There are: {', '.join(options('algo'))}")
+    for group in ("algo", *GROUPS, "batch", "results"):
+        there = isinstance(config.get(group), DictConfig)
+        require(there, f"{group} must be a group of settings: leave out the word that deletes or replaces it")
     budget = check_group(BudgetConfig, config, "budget")
     check_group(BatchConfig, config, "batch")
-    seed = config.seed
+    seed = config.get("seed")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         raise BadInput(f"seed={seed} must be a whole number from 0 to {2**31 - 1}")
     plugins = {group: chosen_plugin(config, group) for group in ("algo", "task") if group not in handed}
@@ -154,6 +167,8 @@ def check_config(config: DictConfig, handed: Mapping[str, type[Any]] = MappingPr
     policy = check_group(PolicyConfig, config, "policy")
     algo = check_group(classes["algo"].Config, config, "algo")
     groups = {"algo": algo, "task": task, "policy": policy, "budget": budget, "evaluate": evaluate}
+    for name in NAMED:
+        _check_name(name, groups[name].name)
     resolved = {name: asdict(group) for name, group in groups.items()} | {"seed": seed}
     foreign = {group: identity(plugin, classes[group]) for group, plugin in plugins.items()}
     if any(foreign.values()):
@@ -167,10 +182,15 @@ def check_config(config: DictConfig, handed: Mapping[str, type[Any]] = MappingPr
         budget=budget,
         evaluate=evaluate,
         seed=seed,
-        results=Path(str(config.results.dir)).expanduser(),
-        force=bool(config.force),
-        resolved=json.loads(json.dumps(resolved, default=str)),
+        results=located(str(config.results.get("dir", RUNS)), "results.dir"),
+        force=bool(config.get("force", False)),
+        resolved=redacted(json.loads(json.dumps(resolved, default=str))),
     )
+
+
+def _check_name(group: str, name: str) -> None:
+    told = f"{group}.name={name[:100]!r} must be letters, digits, _ . or -, at most 80: a folder's name is made of it"
+    require(RUN_NAME.fullmatch(name) is not None, told)
 
 
 def chosen_plugin(config: DictConfig, group: str) -> Plugin:
@@ -179,8 +199,14 @@ def chosen_plugin(config: DictConfig, group: str) -> Plugin:
     Raises:
         BadInput: see `benchmarks.plugins.find`.
     """
-    file = OmegaConf.select(config, f"files.{group}")
-    return from_file(KINDS[group], file) if file else find(KINDS[group], str(config[group].name))
+    try:
+        file, name = OmegaConf.select(config, f"files.{group}"), str(config[group].name)
+    except OmegaConfBaseException as error:
+        raise BadInput(f"{group}.name: {str(error).splitlines()[0]}") from None
+    if file is None:
+        return find(KINDS[group], name)
+    require(isinstance(file, str), f"files.{group} must be FILE.py:CLASS")
+    return from_file(KINDS[group], file)
 
 
 def resolve(config: DictConfig) -> DictConfig:

@@ -11,7 +11,10 @@ from benchmarks.config import GROUPS
 from benchmarks.plugins import BUILT_IN, KINDS, Plugin, installed
 from benchmarks.presets import CONF, named, options, plugin_preset
 from tasks.errors import BadInput
+from tasks.files import read_file
 
+LARGEST_SOURCE = 2**20
+"""Bytes of a Python file that is looked into."""
 BASES = {"algo": ("Algorithm", "PolicyGradient"), "task": ("Task",)}
 
 
@@ -61,8 +64,9 @@ def _in_files(group: str, folder: Path) -> Iterator[tuple[str, str]]:
     ours = {plugin.target.partition(":")[2] for plugins in installed(KINDS[group]).values() for plugin in plugins}
     for path in sorted(folder.glob("*.py")):
         try:
-            tree = ast.parse(path.read_bytes())
-        except (SyntaxError, ValueError, OSError):  # whose file this is, and whether a plugin, cannot be known
+            tree = ast.parse(read_file(path, LARGEST_SOURCE))
+        # Whose file this is, and whether a plugin, cannot be known; the latter two: it is nested too deep.
+        except (SyntaxError, ValueError, OSError, RecursionError, MemoryError):
             continue
         known = {*BASES[group], *ours}
         for node in tree.body:

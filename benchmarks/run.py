@@ -18,6 +18,7 @@ from benchmarks.ledger import Ledger
 from benchmarks.manifest import describe, manifest
 from benchmarks.progress import Progress
 from benchmarks.record import RECORD_VERSION, Record, open_record
+from benchmarks.redaction import redact
 from benchmarks.session import RunSession
 from policies.source import Source, find_source
 from tasks.api import Task
@@ -77,7 +78,7 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
                 session.save()
             interrupted = isinstance(error, KeyboardInterrupt)
             if not interrupted:
-                record.write("error.txt", traceback.format_exc().encode())
+                record.write("error.txt", redact(traceback.format_exc()).encode(errors="backslashreplace"))
             record.write_status("interrupted" if interrupted else "failed")
             raise
     return Outcome(record, ran=True)

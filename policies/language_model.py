@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from policies.api import PlayCost, Rollout, Sampling, Turn
 from policies.chat import Chat
 from policies.flops import model_shape
+from policies.model_folder import read_config
 from policies.sampler import Action, Sampler, build_sampler
 from policies.source import PolicyConfig, Source, find_source
 from tasks.api import Episode, Problem, Task
 from tasks.errors import BadInput
+from tasks.files import read_file
 
+LONGEST = 1 << 20
+"""Bytes of saved instructions."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -191,37 +194,44 @@ def load_policy(config: PolicyConfig, source: Source | None = None) -> LanguageM
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, device)
-    extra = {"gguf_file": source.gguf} if source.gguf else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source.folder, padding_side="left", **extra)
-        if source.gguf:
-            model = _from_gguf(source, dtype)
-        else:
-            model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=dtype)
-    except (OSError, ValueError, SafetensorError) as error:
-        if isinstance(error, BadInput):
-            raise
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        tokenizer, model = _from_gguf(source, dtype) if source.gguf else _from_folder(source.folder, dtype)
+        saved = Path(source.folder) / "instructions.txt"
+        instructions = read_file(saved, LONGEST).decode() if saved.is_file() else ""
+    # A folder of a stranger makes transformers raise nearly anything; all of it means that it cannot be loaded.
+    except Exception as error:
+        told = "" if isinstance(error, BadInput | OSError) else f"{type(error).__name__}: "
+        first = (str(error).splitlines() or [""])[0][:300]
         raise BadInput(
-            f"policy {config.name}: cannot load {source.label}: {first}; offline, give policy.path=FOLDER"
+            f"policy {config.name}: cannot load {source.label}: {told}{first}; offline, give policy.path=FOLDER"
         ) from None
     policy = LanguageModel(config, source, model, tokenizer, device)
-    saved = Path(source.folder) / "instructions.txt"
-    if saved.is_file():
-        policy.instructions = saved.read_text(encoding="utf-8")
+    policy.instructions = instructions
     return policy
 
 
-def _from_gguf(source: Source, dtype: torch.dtype) -> Any:
+def _from_folder(folder: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Tokenizer and model, by folder or hub id. Weights come from safetensors or not at all."""
+    config = read_config(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True
+    )
+    return tokenizer, model
+
+
+def _from_gguf(source: Source, dtype: torch.dtype) -> tuple[Any, Any]:
     """Dequantise, and move the weights into a fresh model: one loaded from GGUF cannot be saved as it is."""
     if importlib.util.find_spec("gguf") is None:
         raise BadInput(f"{source.label}: reading GGUF needs the package gguf: pip install 'grpo-bench[gguf]'")
-    loaded = AutoModelForCausalLM.from_pretrained(source.folder, gguf_file=source.gguf, dtype=torch.float32)
+    where: dict[str, Any] = {"gguf_file": source.gguf, "trust_remote_code": False}
+    tokenizer = AutoTokenizer.from_pretrained(source.folder, padding_side="left", **where)
+    loaded = AutoModelForCausalLM.from_pretrained(source.folder, dtype=torch.float32, **where)
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
     fresh = AutoModelForCausalLM.from_config(AutoConfig.for_model(settings.pop("model_type"), **settings))
     fresh.load_state_dict(loaded.state_dict())
-    return fresh.to(dtype)
+    return tokenizer, fresh.to(dtype)
 
 
 def choose_device(name: str) -> torch.device:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import importlib.resources
 import importlib.util
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.errors import BadInput, require
+from tasks.files import located
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
 SAMPLERS = ("batched", "hf")
 """See `policies.sampler`."""
@@ -68,23 +72,26 @@ def find_source(config: PolicyConfig) -> Source:
     """
     if config.path.startswith("package:"):
         package, _, folder = config.path.removeprefix("package:").partition("/")
-        root = importlib.resources.files(package).joinpath(folder)
-        return _folder(Path(str(root)), config.path)
-    path = Path(config.path).expanduser()
+        spec = importlib.util.find_spec(package) if package.isidentifier() else None
+        inside = ".." not in Path(folder).parts and not Path(folder).is_absolute()
+        named = spec is not None and bool(spec.submodule_search_locations) and inside
+        require(named, f"policy.path={config.path[:200]}: no such package; write package:PACKAGE/FOLDER")
+        return _folder(Path(str(importlib.resources.files(package).joinpath(folder))), config.path)
+    path = located(config.path, "policy.path")
     if path.exists():
         return _folder(path, path.name)
     variable = os.environ.get(config.gguf_variable or "")
     if variable:
-        file = Path(variable).expanduser()
+        file = located(variable, str(config.gguf_variable))
         if not file.is_file():
             raise BadInput(f"{config.gguf_variable}={variable}: no such file; it must name a GGUF file")
         return Source(str(file.parent), file.name, f"{file.name} ({config.gguf_variable})")
-    if config.gguf_package and not _cached(config.path):
+    if config.gguf_package and config.gguf_package.isidentifier() and not _cached(config.path):
         spec = importlib.util.find_spec(config.gguf_package)
         if spec is not None and spec.origin:
             for file in sorted(Path(spec.origin).parent.glob("*.gguf")):
                 return Source(str(file.parent), file.name, f"{file.name} (package {config.gguf_package})")
-    if config.path.startswith((".", "/", "~")) or config.path.count("/") != 1:
+    if not HUB_ID.fullmatch(config.path):
         raise BadInput(f"policy.path: no folder {config.path!r}; give a model folder or a hub id OWNER/NAME")
     return Source(config.path, None, config.path)
 

@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import ClassVar
 
 import numpy as np
@@ -25,8 +26,11 @@ from tasks.clues import GREEN, LENGTH, Clues, code_of, marks
 from tasks.errors import require
 from tasks.words import WordList, load_words
 
-ACTION = re.compile(r"\s*<think>(?P<think>[^<]*)</think>\s*<guess>\s*(?P<guess>[a-zA-Z]{5})\s*</guess>\s*")
+ACTION = re.compile(r"\s*+<think>(?P<think>[^<]*+)</think>\s*+<guess>\s*+(?P<guess>[a-zA-Z]{5})\s*+</guess>\s*+")
+"""Possessive (`*+`): ten million characters are read once, not given back one by one."""
 GUESS = re.compile(r"<guess>([^<]{0,40})</guess>")
+LONGEST = 1_000_000
+"""Characters of an action that is read at all; no guess is found in a longer one."""
 SYMBOL = "-?+"
 WORDLE_COMPONENTS = (
     Component(name="format", weight=0.05, low=-1, high=0, about="the action is one think block and one guess"),
@@ -200,8 +204,10 @@ class Reading:
 
 def read_action(action: str) -> Reading:
     """Read an action. Time is linear in its length; the text is only ever compared, never run."""
+    if len(action) > LONGEST:
+        return Reading("", False, {})
     match = ACTION.fullmatch(action)
-    found = [match] if match else list(GUESS.finditer(action))
+    found = [match] if match else list(islice(GUESS.finditer(action), 2))  # More than one guess is none.
     group = "guess" if match else 1
     if len(found) != 1:
         return Reading("", False, {})
