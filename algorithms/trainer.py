@@ -138,6 +138,11 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         with self.accelerator.autocast():
             return (*token_logprobs(model, ids, mask, self.in_loss), None)
 
+    def last_credit(self) -> list[dict[str, Any]]:
+        """Samples of what the update that was just made rewarded."""
+        assert self.credited is not None
+        return credit_rows(*self.credited, self.state.global_step)
+
     def _book_update(self, batch: RolloutBatch, extra: Sequence[Demonstration]) -> None:
         lengths = [(len(r.prompt_ids) + len(r.completion_ids), len(r.completion_ids)) for r in batch.rollouts]
         lengths += [(len(each.context) + len(each.target), len(each.target)) for each in extra]
@@ -172,7 +177,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Keep what the last update was credited."""
         if self.trainer.credited:
-            self.trainer.session.keep(LAST, credit_rows(*self.trainer.credited, state.global_step))
+            self.trainer.session.keep(LAST, self.trainer.last_credit())
 
 
 def with_demonstrations(output: dict[str, Any], extra: Sequence[Demonstration], pad: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from algorithms.credit_samples import LAST
 from algorithms.optimizer_state import optimizer_state, put_optimizer_state
 
 if TYPE_CHECKING:
@@ -29,11 +30,14 @@ def trainer_state(trainer: RolloutTrainer) -> State | None:
         "schedule": trainer.lr_scheduler.state_dict(),
         "generators": generators(trainer.policy.device),
         "algorithm": trainer.algorithm.state(),
+        "last_credit": None if trainer.session.open() else trainer.last_credit(),
     }
 
 
 def go_on(trainer: RolloutTrainer, state: State) -> None:
     """Make a new trainer go on from a state; its policy has its weights already."""
+    if state["last_credit"] is not None:
+        trainer.session.keep(LAST, state["last_credit"])
     done = state["updates"] * trainer.algorithm.config.problems_per_update
     trainer.train_dataset = trainer.train_dataset.select(range(done, len(trainer.train_dataset)))
     trainer.add_callback(GoOn(trainer, state))

@@ -130,9 +130,14 @@ class Record:
         """Read a parquet file of the record."""
         return read_table(self.read(file, LARGEST_FILE))
 
-    def clear(self) -> None:
-        """Remove what an earlier attempt left, so that nothing of it is taken for the next one's; its state stays."""
-        for file in (SEAL, "summary.json", "error.txt", *(path.name for path in self.folder.glob("*.parquet"))):
+    def clear(self, *, goes_on: bool = False) -> None:
+        """Remove what an earlier attempt left, so that nothing of it is taken for the next one's; its state stays.
+
+        Args:
+            goes_on: keep the tables that the algorithm put there: the next attempt goes on with them.
+        """
+        tables = TABLES if goes_on else [path.name for path in self.folder.glob("*.parquet")]
+        for file in (SEAL, "summary.json", "error.txt", *tables):
             (self.folder / file).unlink(missing_ok=True)
         remove_parts(self.folder)
 

@@ -76,7 +76,7 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
             else:
                 record.write_json("manifest.json", about)
             record.write_status("running")
-            record.clear()
+            record.clear(goes_on=states.exist())
             record.write("config.yaml", OmegaConf.to_yaml(config.resolved).encode())
         while not attempt(remembered(config, about), source, task, record, states, console, about, ledger):
             free_memory()

@@ -76,6 +76,8 @@ class StateStore:
     def newest(self) -> Saved | None:
         """The newest state that is whole; later ones, and what the log says after it, are forgotten."""
         self.damage.clear()
+        if self.folder.is_symlink():  # Whoever made that wants us to write somewhere else.
+            self.remove()
         log = self._read_log()
         claimed = {slot: self._claim(slot) for slot in range(SLOTS)}
         for slot in sorted(range(SLOTS), key=lambda slot: claimed[slot], reverse=True):
@@ -112,7 +114,8 @@ class StateStore:
         size, check = self._log_size + len(lines), self._log_check.copy()
         check.update(lines)
         log_path, path = self.folder / LOG, self._slot(self._next)
-        with log_path.open("r+b" if log_path.exists() else "wb") as stream:
+        handle = os.open(log_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        with os.fdopen(handle, "r+b") as stream:
             stream.seek(self._log_size)
             stream.write(lines)
             stream.truncate()

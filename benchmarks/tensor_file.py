@@ -51,7 +51,8 @@ def write_tensors(path: Path, about: Mapping[str, Any], tensors: Mapping[str, to
     for array in arrays:
         check.update(array)
     head = head.replace(UNKNOWN.encode(), check.hexdigest().encode(), 1)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644), "wb", buffering=0) as stream:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    with os.fdopen(handle, "wb", buffering=0) as stream:
         for part in (memoryview(head), *arrays):
             while part:
                 part = part[stream.write(part) :]

@@ -23,7 +23,6 @@ SMALL = (
     "evaluate.greedy=false",
 )
 TIMES = (*VARIABLE, "spent/seconds")
-TABLES = ("ledger.parquet", "curve.parquet", "samples.parquet", "greedy.parquet", "proposals.parquet")
 
 
 class Killed(BaseException):
@@ -44,9 +43,8 @@ def outcome(record: Record) -> dict[str, Any]:
     assert record.status == "complete"
     summary = record.read_json("summary.json")
     found: dict[str, Any] = {
-        file: [{k: v for k, v in row.items() if not k.endswith(TIMES)} for row in record.read_rows(file)]
-        for file in TABLES
-        if (record.folder / file).exists()
+        path.name: [{k: v for k, v in row.items() if not k.endswith(TIMES)} for row in record.read_rows(path.name)]
+        for path in sorted(record.folder.glob("*.parquet"))
     }
     kept = ("policy_state", "accuracy_final", "rollouts", "tokens_generated", "tokens_trained", "flops", "updates")
     found["costs"] = {
