@@ -189,7 +189,9 @@ def check_config(config: DictConfig, handed: Mapping[str, type[Any]] = MappingPr
 
 
 def _check_name(group: str, name: str) -> None:
-    told = f"{group}.name={name[:100]!r} must be letters, digits, _ . or -, 80 at most: it becomes part of a folder's name"
+    told = (
+        f"{group}.name={name[:100]!r} must be letters, digits, _ . or -, 80 at most: it becomes part of a folder's name"
+    )
     require(RUN_NAME.fullmatch(name) is not None, told)
 
 

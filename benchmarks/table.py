@@ -116,7 +116,7 @@ def experiment_row(runs: Sequence[Run], index: Index) -> dict[str, Any]:
 
 def _outcome(complete: Sequence[Run], index: Index) -> dict[str, float]:
     numbers = index.recall(key := index.key("outcome", [complete]))
-    if numbers is None:
+    if numbers is None or len(numbers) != len(OUTCOME):
         # Only here: numpy would double the time that an empty folder takes.
         from benchmarks.statistics import accuracy_interval, paired_gain_interval
 

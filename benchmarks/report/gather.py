@@ -147,7 +147,7 @@ def _judge(setting: Setting, index: Index) -> None:
 def _difference(ours: Experiment, theirs: Experiment, index: Index) -> Difference | None:
     """`difference`, unless an earlier call has computed it for the very same records."""
     found = index.recall(key := index.key("difference", [ours.complete, theirs.complete]))
-    if found is None:
+    if found is None or 0 < len(found) < 4:
         fresh = difference(ours.complete, theirs.complete)
         found = [] if fresh is None else [fresh.effect, fresh.low, fresh.high, len(fresh.seeds)]
         found += [] if fresh is None else [*fresh.seeds, *fresh.left_out]

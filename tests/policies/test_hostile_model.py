@@ -126,12 +126,13 @@ def test_a_config_that_lies_is_refused_in_one_line(folder: Path, settings: dict[
 @pytest.mark.parametrize("content", [b"[1]", b"[" * 100_000, b"\xff", b"{"])
 def test_a_broken_file_is_refused_in_one_line(folder: Path, file: str, content: bytes) -> None:
     (folder / file).write_bytes(content)
+    told = ""
     try:
         load(folder)
     except BadInput as error:
-        assert "\n" not in str(error)
-    else:
-        assert file == "generation_config.json", "what is not needed may be ignored"
+        told = str(error)
+    assert "\n" not in told
+    assert told or file == "generation_config.json", "what is not needed may be ignored"
 
 
 @pytest.mark.parametrize(
