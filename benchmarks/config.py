@@ -21,6 +21,7 @@ from benchmarks.budget import BudgetConfig
 from benchmarks.evaluation import EvaluateConfig
 from benchmarks.plugins import KINDS, Plugin, find, from_file, identity, load
 from benchmarks.presets import CONF, hydra_choice, options
+from benchmarks.tracking import check_tracking
 from policies.source import PolicyConfig
 from tasks.errors import BadInput, require
 
@@ -52,6 +53,8 @@ class RunConfig:
     evaluate: Any
     seed: int
     results: Path
+    tracking: str
+    """The tracker that gets a copy of the curves; `none`."""
     force: bool
     resolved: dict[str, Any]
     """The same as plain values, as it goes into the record."""
@@ -168,6 +171,7 @@ def check_config(config: DictConfig, handed: Mapping[str, type[Any]] = MappingPr
         evaluate=evaluate,
         seed=seed,
         results=Path(str(config.results.dir)).expanduser(),
+        tracking=check_tracking(config.tracking),
         force=bool(config.force),
         resolved=json.loads(json.dumps(resolved, default=str)),
     )

@@ -19,6 +19,7 @@ from benchmarks.manifest import describe, manifest
 from benchmarks.progress import Progress
 from benchmarks.record import RECORD_VERSION, Record, open_record
 from benchmarks.session import RunSession
+from benchmarks.tracking import open_tracker
 from policies.source import Source, find_source
 from tasks.api import Task
 
@@ -64,6 +65,7 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
             with ledger.phase("load"):
                 policy = load(config, source, task)
                 equip(ledger, policy)
+                progress.follow(open_tracker(config, record.name))
                 about |= describe(policy) | {"peak_flops_per_s": ledger.peak_flops_per_s}
                 record.write_json("manifest.json", about)
             session = RunSession(config, policy, task, record, progress, Path(scratch), ledger)
