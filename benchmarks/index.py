@@ -63,7 +63,7 @@ class Index:
         self._changed = True
 
     def recall(self, key: str, *counts: int) -> list[float] | None:
-        """Numbers of an earlier call, provided that they are as many as one of `counts`: the file may be a stranger's."""
+        """Numbers of an earlier call, if they are as many as one of `counts` says: the file may be a stranger's."""
         self._used.add(key)
         numbers = self.memory.get(key)
         return numbers if numbers is not None and len(numbers) in counts else None

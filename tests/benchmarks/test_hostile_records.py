@@ -158,7 +158,7 @@ def test_an_index_that_unpacks_without_end_is_read_no_further_than_its_limit(
     "change",
     [
         lambda head, rows: (head | {"memory": dict.fromkeys(head["memory"], "abc")}, rows),
-        lambda head, rows: (head | {"memory": dict.fromkeys(head["memory"], [])}, rows),
+        lambda head, rows: (head | {"memory": {key: [] for key in head["memory"]}}, rows),
         lambda head, rows: (head | {"memory": []}, rows),
         lambda head, rows: (head, [row | {"base": [1]} for row in rows]),
         lambda head, rows: (head, [row | {"problems": "{"} for row in rows]),
