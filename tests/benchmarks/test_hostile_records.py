@@ -106,7 +106,7 @@ LAUGHS = "a: &a [x, x]\n" + "".join(
     [
         (LAUGHS, "aliases"),
         ("[" * 60_000, "more than 1000 brackets"),
-        ("- " * 30_000, "RecursionError"),
+        ("- " * 30_000, "nested deeper than"),
         ("x: !!python/object/apply:os.system ['true']", "ConstructorError"),
         ("x" * 70_000, "larger than"),
         ("a: ${oc.env:HOME}\nb: ${b}", "must name"),
