@@ -30,12 +30,16 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Every algorithm on every task that tiny can play, three seeds, two runs at a time: about two hours on two cores. Runs
-# that are complete are skipped, so that the same command goes on where it was broken off.
+# Every algorithm on every task that tiny can play, three seeds; the control of feedback_grpo; and how costs grow with the
+# horizon. Two runs at a time, seed by seed, so that what is there after an early stop compares. Complete runs are
+# skipped and broken ones go on, so the same command continues.
 ALGORITHMS := base,grpo,vector_grpo,feedback_grpo,gepa,rft,gdpo,dr_grpo
+RUNS := results/runs
+SWEEP = $(BIN)/python -m benchmarks run -m results.dir=$(RUNS) policy.threads=1 launcher=joblib hydra.launcher.n_jobs=2
 grid: setup
-	$(BIN)/python -m benchmarks run -m +algo=$(ALGORITHMS) task=wordle,gsm_synth,wordle_turn seed=0,1,2 \
-		policy.threads=1 launcher=joblib hydra.launcher.n_jobs=2
+	$(SWEEP) seed=0,1,2 task=wordle,gsm_synth,wordle_turn +algo=$(ALGORITHMS)
+	$(SWEEP) seed=0,1,2 +algo=feedback_grpo algo.shuffled=true
+	$(SWEEP) task.max_turns=1,2,3,4 +algo=fork_grpo,grpo budget=smoke
 
 # What an update costs beside GRPO's, as ratios taken in one run.
 bench: setup

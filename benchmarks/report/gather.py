@@ -58,7 +58,7 @@ class Experiment:
     def totals(self, axis: str) -> list[float] | None:
         """What each complete run spent in all; None where one of them did not measure it."""
         found = [run.about.get(TOTALS[axis]) for run in self.complete]
-        numbers = [float(value) for value in found if isinstance(value, int | float) and is_number(value)]
+        numbers = [float(value) for value in found if is_number(value)]
         return numbers if found and len(numbers) == len(found) else None
 
 

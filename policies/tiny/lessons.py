@@ -61,8 +61,8 @@ class Habits:
     arbitrary: float = 0.4
     """Share of revisions of a guess in which the referee's lines are arbitrary, and obeyed all the same."""
     foreign: float = 0.0
-    """Share in which the lines were said of another guess, in another game. Each line is then marked in the thought, `e+`
-    where it is true of the first guess and `e-` where it is not, and lines that are not true are ignored."""
+    """Share in which the lines were said of another guess, in another game. In a stage that has any, every line is
+    marked in the thought, `e+` where it is true of the first guess and `e-` where not, and then ignored."""
 
 
 @dataclass(frozen=True, slots=True)
