@@ -130,6 +130,7 @@ def show(
 def report(
     runs: Annotated[Path, typer.Option(help="Folder with the records.")] = RUNS,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("results/report.html"),
+    figures: Annotated[Path | None, typer.Option(help="Folder for pictures (SVG, PNG) and tables, too.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Serve the page on this machine, until Ctrl-C.")] = False,
     port: Annotated[int, typer.Option(help="Of --watch; 0 takes a free one.")] = 8000,
     refresh: Annotated[int, typer.Option(help="Seconds until --watch shows what is new.")] = 30,
@@ -147,6 +148,10 @@ def report(
     from benchmarks.report.page import report as write_report
 
     typer.echo(write_report(runs, out))
+    if figures is not None:
+        from benchmarks.report.pictures import pictures
+
+        typer.echo(pictures(runs, figures))
 
 
 @app.command("list")

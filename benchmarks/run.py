@@ -25,6 +25,7 @@ from benchmarks.progress import Progress
 from benchmarks.record import RECORD_VERSION, Record, open_record
 from benchmarks.session import RunSession
 from benchmarks.state import StateStore
+from benchmarks.tracking import open_tracker
 from benchmarks.warmstart import book, find_or_make
 from policies.source import Source, find_source
 from tasks.api import Task
@@ -109,6 +110,7 @@ def attempt(
                 source = warm.source if warm else source
                 policy = load(config, source, task)
                 equip(ledger, policy)
+                progress.follow(open_tracker(config, record.name))
                 fresh |= describe(policy) | {"peak_flops_per_s": ledger.peak_flops_per_s}
                 session = RunSession(config, policy, task, record, progress, Path(scratch), ledger, states)
                 if warm:
