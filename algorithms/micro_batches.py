@@ -34,7 +34,7 @@ def by_length(parts: list[dict[str, Any]], cut: Cut) -> list[dict[str, Any]]:
     trained = order[(whole["completion_mask"] * whole["tool_mask"]).sum(1)[order] > 0]
     rows = trained if len(trained) >= len(parts) else order
     sorted_parts = []
-    for chosen in rows.split(cut(lengths[rows].tolist(), len(parts))):
+    for chosen in torch.split(rows, cut(lengths[rows].tolist(), len(parts))):
         part = dict(parts[0]) | {key: tensor[chosen] for key, tensor in whole.items()}
         prompt, completion = (int(part[f"{name}_mask"].sum(1).max()) for name in ("prompt", "completion"))
         for key, tensor in part.items():

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.record import RUNS
-from tasks.errors import BadInput, require
+from tasks.errors import BadInput, RunFailed, require
 
 app = typer.Typer(
     name="benchmarks",
@@ -38,7 +38,7 @@ def run(context: typer.Context) -> None:
     try:
         sys.exit(launch(context.args))
     except KeyboardInterrupt:
-        typer.echo("interrupted; what was measured so far is in the record", err=True)
+        typer.echo("interrupted; the same command goes on from here", err=True)
         sys.exit(130)
 
 
@@ -224,7 +224,7 @@ def quiet_libraries() -> None:
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line and exit code 2."""
+    """Entry point: a user's mistake is one line and exit code 2, a run that cannot go on one line and 1."""
     try:
         app()
     except BadInput as error:
@@ -233,3 +233,6 @@ def main() -> None:
         # What it quotes may come from a stranger's file, and the terminal must not obey it.
         typer.echo(f"error: {one_line(str(error))}", err=True)
         sys.exit(2)
+    except RunFailed as error:
+        typer.echo(f"failed: {error}", err=True)
+        sys.exit(1)

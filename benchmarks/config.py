@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -70,6 +71,8 @@ class RunConfig:
     evaluate: Any
     seed: int
     results: Path
+    save_every_s: float
+    """Least seconds between two saved states."""
     force: bool
     resolved: dict[str, Any]
     """The same as plain values, as it goes into the record."""
@@ -85,7 +88,9 @@ class RunConfig:
 
     @staticmethod
     def _hash(values: Any, task_fingerprint: str) -> str:
-        text = json.dumps(values, sort_keys=True) + task_fingerprint
+        # What is to be done on a machine that is too small is no part of what a run is.
+        budget = {key: value for key, value in values["budget"].items() if key != "on_oom"}
+        text = json.dumps({**values, "budget": budget}, sort_keys=True) + task_fingerprint
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
@@ -172,6 +177,9 @@ def check_config(config: DictConfig, handed: Mapping[str, type[Any]] = MappingPr
     seed = config.get("seed")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         raise BadInput(f"seed={seed} must be a whole number from 0 to {2**31 - 1}")
+    save_every_s = config.results.get("save_every_s", 0)
+    if not isinstance(save_every_s, int | float) or not 0 <= save_every_s < math.inf:
+        raise BadInput(f"results.save_every_s={save_every_s} must be a number of seconds, 0 or above")
     plugins = {group: chosen_plugin(config, group) for group in ("algo", "task") if group not in handed}
     classes = {**handed, **{group: load(plugin) for group, plugin in plugins.items()}}
     task = check_group(classes["task"].Config, config, "task")
@@ -201,6 +209,7 @@ def check_config(config: DictConfig, handed: Mapping[str, type[Any]] = MappingPr
         evaluate=evaluate,
         seed=seed,
         results=located(str(config.results.get("dir", RUNS)), "results.dir"),
+        save_every_s=float(save_every_s),
         force=bool(config.get("force", False)),
         resolved=redacted(json.loads(json.dumps(resolved, default=str))),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -115,6 +115,18 @@ class Ledger:
         for phase, numbers in self._by_phase(news).items():
             costs |= {f"{phase}/{name}": value for name, value in numbers.items()}
         self.rows.append({"update": float(len(self.rows) + 1), **costs, **metrics})
+
+    def state(self) -> dict[str, dict[str, float]]:
+        """What `restore` needs beside the rows."""
+        self._tick()
+        return {"totals": dict(self.totals), "booked": self._booked}
+
+    def restore(self, state: Mapping[str, Mapping[str, float]], rows: Iterable[dict[str, float | None]]) -> None:
+        """Go on from an earlier process's state and rows; what was booked in this one until now is added."""
+        for key, value in state["totals"].items():
+            self.totals[key] += value
+        self._booked = dict(state["booked"])
+        self.rows = list(rows)
 
     def by_phase(self) -> dict[str, dict[str, float | None]]:
         """All costs so far: what was booked or metered, dollars, and where there are FLOPs their rate and mfu."""

@@ -171,17 +171,26 @@ def _told(about: dict[str, Any]) -> str:
     )
 
 
-def book(config: RunConfig, warm: WarmStart, ledger: Ledger) -> None:
+def book(config: RunConfig, warm: WarmStart, ledger: Ledger, *, resumed: bool) -> None:
     """Book a warm start's cost; against the budget where the configuration says so.
+
+    Args:
+        config: of the run.
+        warm: what it starts from.
+        ledger: of the run.
+        resumed: whether the run goes on, and the cost stands in what was taken back of its ledger.
 
     Raises:
         BadInput: it is charged, and leaves nothing of the budget.
     """
     assert config.warmstart is not None
-    ledger.inherit("warmstart", warm.costs, out_of="load" if warm.made else None)
+    if not resumed:
+        ledger.inherit("warmstart", warm.costs, out_of="load" if warm.made else None)
     if not config.warmstart.charge:
         return
     ledger.charged = ("warmstart",)
+    if resumed:
+        return
     share, limit = config.budget.share(ledger.spent())
     if share >= 1:
         spent, allowed = ledger.spent()[limit] or 0.0, config.budget.limits()[limit]

@@ -94,7 +94,7 @@ def test_a_warm_start_that_takes_the_whole_budget_is_refused_in_one_line(tmp_pat
     config = configured(tmp_path, "warmstart.charge=true", "budget.flops=1e9")
     warm = WarmStart(Source("somewhere", None, "x"), {"flops": 2e9}, made=False)
     with pytest.raises(BadInput, match=r"took 2e\+09 flops and the budget is 1e\+09; raise budget\.flops"):
-        book(config, warm, Ledger())
+        book(config, warm, Ledger(), resumed=False)
 
 
 def test_an_inherited_cost_is_taken_out_of_the_phase_in_which_it_was_measured() -> None:
