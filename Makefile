@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := tasks policies algorithms benchmarks
 
-.PHONY: run test lint setup tiny format proofs grid bench soak
+.PHONY: run test lint setup tiny format proofs grid bench soak campaign gpu-check
 
 run: setup
 	$(BIN)/python -m benchmarks run +algo=grpo
@@ -40,6 +40,17 @@ grid: setup
 	$(SWEEP) seed=0,1,2 task=wordle,gsm_synth,wordle_turn +algo=$(ALGORITHMS)
 	$(SWEEP) seed=0,1,2 +algo=feedback_grpo algo.shuffled=true
 	$(SWEEP) task.max_turns=1,2,3,4 +algo=fork_grpo,grpo budget=smoke
+
+# Every algorithm on Wordle and GSM8K with a language model, seed by seed, until it is done or broken off; the same
+# command goes on. WORDS="--for 9m --state DIR gsm8k.path=DIR seed=0 ..." says more.
+POLICY := smollm2_135m
+WORDS :=
+campaign: setup
+	$(BIN)/python -m benchmarks campaign policy=$(POLICY) $(WORDS)
+
+# Does everything run on this machine's GPU? At most five minutes.
+gpu-check: setup
+	PYTHONPATH=$(CURDIR):$(CURDIR)/tests/algorithms $(BIN)/python tests/gpu/gpu_checks.py
 
 # What an update costs beside GRPO's, as ratios taken in one run.
 bench: setup

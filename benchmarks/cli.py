@@ -42,6 +42,33 @@ def run(context: typer.Context) -> None:
         sys.exit(130)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def campaign(
+    context: typer.Context,
+    span: Annotated[
+        str | None, typer.Option("--for", help="Stop in good order after so long: 9m, 540s, 2h. Without: at the end.")
+    ] = None,
+    state: Annotated[Path, typer.Option(help="Folder with records, warm starts, logs and report.")] = Path(
+        "results/campaign"
+    ),
+) -> None:
+    """Every algorithm on every task, seed by seed, in one command that can be broken off and goes on.
+
+    Arguments are KEY=VALUE as in `run`, with values separated by commas for +algo, task and seed; TASK.KEY=VALUE sets
+    a key of one task, such as gsm8k.path=DIR. Ends with the report and the claims of what is complete.
+    """
+    from benchmarks.campaign import campaign as carry_on
+    from benchmarks.campaign import seconds
+
+    quiet_libraries()
+    allowed = None if span is None else seconds(span)
+    try:
+        sys.exit(carry_on(context.args, state, allowed, typer.echo))
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on", err=True)
+        sys.exit(130)
+
+
 @app.command()
 def table(
     runs: Annotated[Path, typer.Option(help="Folder with the records.")] = RUNS,
