@@ -154,7 +154,6 @@ def main() -> None:
     if unknown := [name for name in chosen if name not in NAMES]:
         raise SystemExit(f"no case {', '.join(unknown)}; there are: {' | '.join(NAMES)}")
     file = STORE / f"{commit()}.json"
-    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"cases": {}}
     for name in chosen:
         began, load = time.time(), os.getloadavg()[0]
         rounds = []
@@ -162,10 +161,11 @@ def main() -> None:
             rounds.append(each)
             case = summed_up(rounds) | {"measured_at": round(began), "machine": machine(arguments.threads)}
             case["load_average"] = [round(load, 1), round(os.getloadavg()[0], 1)]
+            known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"cases": {}}
             known["cases"][name] = case
             STORE.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-        print("\n".join(lines(name, known["cases"][name])), flush=True)
+        print("\n".join(lines(name, case)), flush=True)
 
 
 if __name__ == "__main__":
