@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := tasks policies algorithms benchmarks
 
-.PHONY: run test lint setup tiny format proofs grid bench
+.PHONY: run test lint setup tiny format proofs grid bench bench-compare
 
 run: setup
 	$(BIN)/python -m benchmarks run +algo=grpo
@@ -37,9 +37,16 @@ grid: setup
 	$(BIN)/python -m benchmarks run -m +algo=$(ALGORITHMS) task=wordle,gsm_synth,wordle_turn seed=0,1,2 \
 		policy.threads=1 launcher=joblib hydra.launcher.n_jobs=2
 
-# What an update costs beside GRPO's, as ratios taken in one run.
+# Against bare TRL and the machine's limits (docs/performance.md), and what an update costs beside GRPO's. Half an hour on
+# two quiet cores.
 bench: setup
+	$(BIN)/python tests/performance/bench.py
+	$(BIN)/python tests/performance/limits.py
 	$(BIN)/python tests/performance/algorithm_costs.py
+
+# The last two measured commits of results/performance/; fails where a ratio got worse by more than 15%.
+bench-compare: setup
+	$(BIN)/python tests/performance/compare.py
 
 # Remake the embedded policy from scratch (about an hour and a half on one core).
 tiny: setup
