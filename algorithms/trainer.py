@@ -10,6 +10,7 @@ Two more save time and change no number: the rollouts of an update are cut into 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -28,6 +29,7 @@ from algorithms.token_logprobs import token_logprobs
 from policies.api import Rollout
 from policies.language_model import LanguageModel
 from tasks.api import Task
+from tasks.errors import RunFailed
 
 if TYPE_CHECKING:
     from algorithms.policy_gradient import PolicyGradient
@@ -136,6 +138,11 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         with self.accelerator.autocast():
             return (*token_logprobs(model, ids, mask, self.in_loss), None)
 
+    def last_credit(self) -> list[dict[str, Any]]:
+        """Samples of what the update that was just made rewarded."""
+        assert self.credited is not None
+        return credit_rows(*self.credited, self.state.global_step)
+
     def _book_update(self, batch: RolloutBatch, extra: Sequence[Demonstration]) -> None:
         lengths = [(len(r.prompt_ids) + len(r.completion_ids), len(r.completion_ids)) for r in batch.rollouts]
         lengths += [(len(each.context) + len(each.target), len(each.target)) for each in extra]
@@ -158,6 +165,9 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         if not logs or "loss" not in logs:
             return
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(float(logs.get(name, 0.0))):
+                raise RunFailed(f"the {name} of update {state.global_step} is {logs[name]}; the update before is kept")
         facts = dict(self.trainer.facts)
         facts |= {key: float(logs[key]) for key in ("loss", "grad_norm", "entropy") if key in logs}
         self.trainer.session.step(facts)
@@ -167,7 +177,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Keep what the last update was credited."""
         if self.trainer.credited:
-            self.trainer.session.keep(LAST, credit_rows(*self.trainer.credited, state.global_step))
+            self.trainer.session.keep(LAST, self.trainer.last_credit())
 
 
 def with_demonstrations(output: dict[str, Any], extra: Sequence[Demonstration], pad: int) -> dict[str, Any]:
@@ -263,10 +273,11 @@ def trl_config(algorithm: PolicyGradient, policy: LanguageModel, task: Task, ses
         reward_weights=[component.weight for component in task.components],
         shuffle_dataset=False,
         gradient_checkpointing=config.gradient_checkpointing,
-        bf16=on_cuda and policy.model.dtype == torch.bfloat16,
+        bf16=policy.bf16,
         use_cpu=not on_cuda,
         save_strategy="no",
         logging_steps=1,
+        logging_nan_inf_filter=False,  # It would log a loss that is NaN as 0.
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=on_cuda,

@@ -24,7 +24,7 @@ from benchmarks.wording import one_line
 from tasks.errors import BadInput
 
 Matrix = NDArray[np.float64]
-SETTING = ("task", "policy", "budget", "evaluate")
+SETTING = ("task", "policy", "warmstart", "budget", "evaluate")
 """Groups of the configuration in which experiments must agree to be compared."""
 SAMPLES = "samples.parquet"
 MEASURING_ONLY = ("budget.checkpoints",)
@@ -178,7 +178,7 @@ def experiment_of(complete: Sequence[Run], index: Index) -> Experiment:
         Damaged: their configuration cannot be read.
     """
     runs = {run.about["seed"]: CompleteRun(Record(index.directory / run.name), run) for run in complete}
-    found = index.recall(key := index.key("setting", [complete]))
+    found = index.recall(key := index.key("setting", [complete]), 4)
     if found is None:
         first = Experiment(runs, "")
         text = json.dumps(first.setting, sort_keys=True, default=str)

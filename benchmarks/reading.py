@@ -189,8 +189,8 @@ def _curve(record: Record) -> str:
 
 
 def _answers(record: Record, summary: Mapping[str, Any]) -> tuple[Answers, Answers]:
-    # Without the texts, which are nearly all of the file, and by columns: dictionaries of rows take twice as long, and
-    # a folder may hold thousands of records.
+    # Without the texts, which are nearly all of the file, and column by column: dictionaries of rows take twice as
+    # long, and a folder may hold thousands of records.
     columns = record.read_columns("samples.parquet", ["stage", "problem", "solved"])
     outcomes: dict[str, dict[str, list[float]]] = {"base": defaultdict(list), "final": defaultdict(list)}
     for stage, problem, solved in zip(columns["stage"], columns["problem"], columns["solved"], strict=True):

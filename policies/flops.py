@@ -70,10 +70,16 @@ def model_shape(model: torch.nn.Module) -> ModelShape:
     matrices = [p for p in model.parameters() if p.ndim == 2 and id(p) not in apart]
     head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return ModelShape(
-        body=sum(p.numel() for p in matrices),
+        body=sum(weights(p) for p in matrices),
         head=head,
         layers=config.num_hidden_layers,
         attention_width=head_width * config.num_attention_heads,
-        trained_body=sum(p.numel() for p in matrices if p.requires_grad),
+        trained_body=sum(weights(p) for p in matrices if p.requires_grad),
         trained_head=head if output.requires_grad else 0,
     )
+
+
+def weights(parameter: torch.nn.Parameter) -> int:
+    """How many weights a parameter stands for; of 4-bit ones, bitsandbytes packs two into a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else state.shape.numel()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ import numpy.typing as npt
 from tasks.api import Component, Episode, FeedbackLevel, Message, Problem, Split, Task, Verdict, check_sizes, split_of
 from tasks.clues import GREEN, LENGTH, Clues, code_of, marks
 from tasks.errors import require
+from tasks.wordle_reasoning import reasoning
 from tasks.words import WordList, load_words
 
 ACTION = re.compile(r"\s*+<think>(?P<think>[^<]*+)</think>\s*+<guess>\s*+(?P<guess>[a-zA-Z]{5})\s*+</guess>\s*+")
@@ -131,6 +133,11 @@ class WordleEpisode(Episode):
     def clues(self) -> Clues:
         """What the marks so far say."""
         return self._game.clues
+
+    @property
+    def possible(self) -> list[str]:
+        """The words of the list that could still be the secret."""
+        return self._game.possible
 
     def knowledge(self) -> Hashable:
         return (self._left, self._game.clues.key())
@@ -268,6 +275,14 @@ class Wordle(Task):
     def oracle(self, problem: Problem) -> list[str]:
         assert isinstance(problem, WordleProblem)
         return [write_action("", problem.secret)]
+
+    def demonstration(self, problem: Problem, rng: random.Random) -> list[Message]:
+        """A player who writes the clues down and guesses a word, at random, that they all allow."""
+        episode = self.start(problem)
+        while not episode.done:
+            guess = rng.choice(episode.possible)
+            episode.step(write_action(reasoning(episode.clues, guess), guess))
+        return episode.messages
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
         """Adds `guesses`: turns used by a won game; one more than allowed for a lost one."""
