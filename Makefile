@@ -44,15 +44,13 @@ bench: setup
 	$(BIN)/python tests/performance/limits.py
 	$(BIN)/python tests/performance/algorithm_costs.py
 
-<<<<<<< HEAD
 # The last two measured commits of results/performance/; fails where a ratio got worse by more than 15%.
 bench-compare: setup
 	$(BIN)/python tests/performance/compare.py
-=======
+
 # Kill runs at random moments and at every fsync and rename, and count what is lost.
 soak: setup
 	PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 $(BIN)/python tests/soak/kills.py
->>>>>>> main
 
 # Remake the embedded policy from scratch (about an hour and a half on one core).
 tiny: setup
