@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,14 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from policies.api import Rollout, Sampling
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "algorithms"))
+from stub_session import StubSession
+
+from policies.api import Sampling
 from policies.language_model import LanguageModel, load_policy
 from policies.sampler import build_sampler
 from policies.source import PolicyConfig
-from tasks.api import Problem, Task
+from tasks.api import Task
 from tasks.gsm_synth import GsmSynth, GsmSynthConfig
 from tasks.wordle import Wordle, WordleConfig
 
@@ -90,34 +93,15 @@ def smollm2_135m() -> Any:
     return LlamaForCausalLM(LlamaConfig(vocab_size=49_152, tie_word_embeddings=True, **shape, **heads))
 
 
-class TimedSession:
-    """A session that plays and writes down when updates end."""
+class TimedSession(StubSession):
+    """A session that writes down when updates end."""
 
     def __init__(self, policy: LanguageModel, task: Task, scratch: Path, updates: int) -> None:
-        self.policy, self.task, self.scratch, self.updates, self.seed = policy, task, scratch, updates, 0
-        self.rng = random.Random(0)
+        super().__init__(policy, task, scratch, updates)
         self.ends: list[Times] = []
-        self.plays = 0
-
-    def open(self) -> bool:
-        return len(self.ends) < self.updates
-
-    def problems(self) -> Iterator[Problem]:
-        while True:
-            yield from self.task.problems("train")
-
-    def play(self, problems: Sequence[Problem], group_size: int, sampling: Sampling) -> list[Rollout]:
-        self.plays += 1
-        return self.policy.play(self.task, problems, group_size, sampling, self.plays)[0]
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        yield
-
-    def charge(self, phase: str, **amounts: float) -> None:
-        pass
 
     def step(self, metrics: Mapping[str, float]) -> None:
+        super().step(metrics)
         self.ends.append(clock())
 
 
