@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := tasks policies algorithms benchmarks
 
-.PHONY: run test lint setup tiny format proofs grid bench soak campaign gpu-check
+.PHONY: run test lint setup tiny format proofs grid bench bench-compare soak campaign gpu-check
 
 run: setup
 	$(BIN)/python -m benchmarks run +algo=grpo
@@ -52,9 +52,16 @@ campaign: setup
 gpu-check: setup
 	PYTHONPATH=$(CURDIR):$(CURDIR)/tests/algorithms $(BIN)/python tests/gpu/gpu_checks.py
 
-# What an update costs beside GRPO's, as ratios taken in one run.
+# Against bare TRL and the machine's limits (docs/performance.md), and what an update costs beside GRPO's. Half an hour on
+# two quiet cores.
 bench: setup
+	$(BIN)/python tests/performance/bench.py
+	$(BIN)/python tests/performance/limits.py
 	$(BIN)/python tests/performance/algorithm_costs.py
+
+# The last two measured commits of results/performance/; fails where a ratio got worse by more than 15%.
+bench-compare: setup
+	$(BIN)/python tests/performance/compare.py
 
 # Kill runs at random moments and at every fsync and rename, and count what is lost.
 soak: setup
