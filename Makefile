@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := tasks policies algorithms benchmarks
 
-.PHONY: run test lint setup tiny format proofs grid bench bench-compare soak campaign gpu-check
+.PHONY: run test lint setup tiny format proofs grid bench bench-compare soak fuzz campaign gpu-check lock licences
 
 run: setup
 	$(BIN)/python -m benchmarks run +algo=grpo
@@ -17,13 +17,14 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python supply/audit.py
 
 setup: $(VENV)/installed
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml supply/install.py supply/requirements.lock supply/cuda.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "grpo-bench needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python supply/install.py
 	touch $@
 
 format: setup
@@ -74,3 +75,15 @@ tiny: setup
 # Coverage, false positives and power of the statistics on simulated records (about five minutes).
 proofs: setup
 	$(BIN)/python tests/benchmarks/simulation.py
+
+# Over a million hostile inputs for everything that reads a stranger's bytes (about ten minutes).
+fuzz: setup
+	$(BIN)/python tests/fuzz/fuzz.py
+
+# After a change of constraints.txt or of the dependencies: look up the hashes anew, and the licences.
+lock: setup
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python supply/lock.py
+
+licences: setup
+	$(BIN)/python supply/licences.py
