@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from benchmarks.quiet import quiet_libraries
 from benchmarks.record import RUNS
 from tasks.errors import BadInput, RunFailed, require
 
@@ -213,19 +211,6 @@ def new(
     require(kind == "algo", f"new {kind}: use `new algo NAME`")
     for path in new_algorithm(name, dir):
         typer.echo(path)
-
-
-def quiet_libraries() -> None:
-    """Keep the libraries' chatter out of a run's output; warnings of our own and errors still show."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    for name in ("transformers", "trl", "datasets", "accelerate", "torch.distributed"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|trl|transformers|accelerate)\b.*")
 
 
 def main() -> None:
