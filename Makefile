@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := tasks policies algorithms benchmarks
 
-.PHONY: run test lint setup tiny format proofs grid bench fuzz lock licences
+.PHONY: run test lint setup tiny format proofs grid bench fuzz lock licences soak
 
 run: setup
 	$(BIN)/python -m benchmarks run +algo=grpo
@@ -41,6 +41,10 @@ grid: setup
 # What an update costs beside GRPO's, as ratios taken in one run.
 bench: setup
 	$(BIN)/python tests/performance/algorithm_costs.py
+
+# Kill runs at random moments and at every fsync and rename, and count what is lost.
+soak: setup
+	PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 $(BIN)/python tests/soak/kills.py
 
 # Remake the embedded policy from scratch (about an hour and a half on one core).
 tiny: setup

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from algorithms.api import Session
+from algorithms.api import Session, State
 from policies.api import Rollout, Sampling
 from tasks.api import Task
 from tasks.errors import BadInput, require
@@ -114,6 +114,13 @@ class Reflector(ABC):
         """The instructions to start from, in parts."""
         return {"instructions": instructions}
 
+    def state(self) -> State:
+        """What the reflector remembers from proposal to proposal."""
+        return {}
+
+    def restore(self, state: State) -> None:  # noqa: B027
+        """Take back what `state` said in a run that was broken off."""
+
     @abstractmethod
     def propose(self, parts: Mapping[str, str], failures: Sequence[Rollout]) -> dict[str, str]:
         """New texts of those parts that change.
@@ -149,6 +156,12 @@ class Rules(Reflector):
         """The instructions, and an empty part for each sentence of advice that they do not hold."""
         sentences = [sentence for sentence in dict.fromkeys(self.task.advice.values()) if sentence not in instructions]
         return {"instructions": instructions, **dict.fromkeys(sentences, "")}
+
+    def state(self) -> State:
+        return {"tried": self.tried}
+
+    def restore(self, state: State) -> None:
+        self.tried = Counter(state["tried"])
 
     def faults(self, failures: Sequence[Rollout]) -> Counter[str]:
         """How often the verdicts name a fault, by the sentence against it."""
@@ -245,16 +258,11 @@ class PolicyReflector(Reflector):
         )
 
     def _write(self, ids: list[int]) -> list[int]:
-        import torch
-
-        from policies.sampler import Sampler
-
-        tokenizer = self.policy.tokenizer
-        generator = torch.Generator(self.policy.device).manual_seed(self.session.rng.getrandbits(48))
-        ends = [tokenizer.eos_token_id]
-        sampler = Sampler(self.policy.model, pad=tokenizer.pad_token_id, ends=ends, generator=generator)
         sampling = Sampling(temperature=self.config.temperature)
-        return sampler.extend([ids], self.config.max_tokens, sampling)[0]
+        sampler = self.policy.sampler(self.config.max_tokens, sampling, self.session.rng.getrandbits(48))
+        sampler.add(ids)
+        (action,) = sampler.actions()
+        return action.ids
 
 
 class EndpointReflector(Reflector):

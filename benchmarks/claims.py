@@ -124,7 +124,7 @@ def render(answers: Sequence[Answer], fmt: str, console: Console) -> None:
         for finding in found.findings:
             aside = "" if finding.decides else " (told beside, decides nothing)"
             lines.append(f"  {finding.verdict:10} {finding.task}: {finding.test}{aside}")
-            lines.append(f"             {_measured(finding)}")
+            lines.append(f"             {measured(finding)}")
             if finding.note:
                 lines.append(f"             {finding.note}")
         lines.append(f"  source: {found.source}")
@@ -133,7 +133,8 @@ def render(answers: Sequence[Answer], fmt: str, console: Console) -> None:
         console.print("")
 
 
-def _measured(finding: Finding) -> str:
+def measured(finding: Finding) -> str:
+    """Effect, interval and threshold of a finding, in a line."""
     if finding.effect is None:
         return f"{finding.unit}: not measured, claimed {finding.claimed}; {len(finding.runs)} runs"
     numbers = f"{finding.effect:+.3g} [{finding.low:+.3g}, {finding.high:+.3g}], claimed {finding.claimed}"

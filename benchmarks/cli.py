@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.record import RUNS
-from tasks.errors import BadInput, require
+from tasks.errors import BadInput, RunFailed, require
 
 app = typer.Typer(
     name="benchmarks",
@@ -38,7 +38,7 @@ def run(context: typer.Context) -> None:
     try:
         sys.exit(launch(context.args))
     except KeyboardInterrupt:
-        typer.echo("interrupted; what was measured so far is in the record", err=True)
+        typer.echo("interrupted; the same command goes on from here", err=True)
         sys.exit(130)
 
 
@@ -130,6 +130,7 @@ def show(
 def report(
     runs: Annotated[Path, typer.Option(help="Folder with the records.")] = RUNS,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("results/report.html"),
+    figures: Annotated[Path | None, typer.Option(help="Folder for pictures (SVG, PNG) and tables, too.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Serve the page on this machine, until Ctrl-C.")] = False,
     port: Annotated[int, typer.Option(help="Of --watch; 0 takes a free one.")] = 8000,
     refresh: Annotated[int, typer.Option(help="Seconds until --watch shows what is new.")] = 30,
@@ -147,6 +148,10 @@ def report(
     from benchmarks.report.page import report as write_report
 
     typer.echo(write_report(runs, out))
+    if figures is not None:
+        from benchmarks.report.pictures import pictures
+
+        typer.echo(pictures(runs, figures))
 
 
 @app.command("list")
@@ -197,7 +202,7 @@ def quiet_libraries() -> None:
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line and exit code 2."""
+    """Entry point: a user's mistake is one line and exit code 2, a run that cannot go on one line and 1."""
     try:
         app()
     except BadInput as error:
@@ -206,3 +211,6 @@ def main() -> None:
         # What it quotes may come from a stranger's file, and the terminal must not obey it.
         typer.echo(f"error: {one_line(str(error))}", err=True)
         sys.exit(2)
+    except RunFailed as error:
+        typer.echo(f"failed: {error}", err=True)
+        sys.exit(1)

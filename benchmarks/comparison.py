@@ -138,7 +138,7 @@ def compare(chosen: Sequence[Experiment], known: Sequence[Experiment], metric: s
     sides = [_side(e, label, table, bounds, known) for e, label, table in zip(chosen, labels, tables, strict=True)]
     found = []
     for one, other in combinations(range(len(chosen)), 2):
-        seeds = sorted(outcomes[one].keys() & outcomes[other].keys())
+        seeds = common_seeds(chosen[one], chosen[other])
         require(bool(seeds), f"cannot compare {labels[one]} with {labels[other]}: they have no seed in common")
         first, second = _stack(outcomes[one], seeds), _stack(outcomes[other], seeds)
         improvement = probability_of_improvement(first.mean(1), second.mean(1))
@@ -151,6 +151,19 @@ def compare(chosen: Sequence[Experiment], known: Sequence[Experiment], metric: s
     ]
     about = {group: str(chosen[0].first.summary[group]) for group in ("task", "policy", "budget")}
     return Comparison(metric, about, tables[0].shape[1], sides, pairs, _warnings(chosen, labels, sides, pairs))
+
+
+def common_seeds(first: Experiment, second: Experiment) -> list[int]:
+    """The seeds by which two experiments can be paired."""
+    return sorted(first.runs.keys() & second.runs.keys())
+
+
+def solved_difference(first: Experiment, second: Experiment) -> Estimate | None:
+    """How much more of the test problems the first solves, paired by problem and seed; None without a common seed."""
+    seeds = common_seeds(first, second)
+    if not seeds:
+        return None
+    return estimate_mean(first.matrix("solved", seeds) - second.matrix("solved", seeds), DIFFERENCES)
 
 
 def _stack(by_seed: dict[int, Matrix], seeds: Sequence[int]) -> Matrix:

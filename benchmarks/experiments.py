@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 import zlib
 from collections import defaultdict
@@ -14,13 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.reading import Damaged, is_number, read, read_run
-from benchmarks.record import Record, records
+from benchmarks.index import Index, read_index
+from benchmarks.reading import Damaged, Run, is_number, read
+from benchmarks.record import Record
+from benchmarks.table import by_experiment
 from benchmarks.wording import one_line
 from tasks.errors import BadInput
 
 Matrix = NDArray[np.float64]
-SETTING = ("task", "policy", "budget", "evaluate")
+SETTING = ("task", "policy", "warmstart", "budget", "evaluate")
 """Groups of the configuration in which experiments must agree to be compared."""
 SAMPLES = "samples.parquet"
 MEASURING_ONLY = ("budget.checkpoints",)
@@ -32,18 +36,41 @@ class CompleteRun:
     """One complete, undamaged record."""
 
     record: Record
-    summary: dict[str, Any]
-    config: dict[str, Any]
-    """By dotted key, such as `algo.learning_rate`."""
-    solved: dict[str, float]
-    """Per test problem the share of its samples that were solved after improving, and"""
-    solved_base: dict[str, float]
-    """before it."""
+    run: Run
+    """What was read of it."""
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """summary.json."""
+        return self.run.about
+
+    @property
+    def solved(self) -> dict[str, float]:
+        """Per test problem the share of its samples that were solved after improving."""
+        return self.run.final
+
+    @property
+    def solved_base(self) -> dict[str, float]:
+        """The same before improving."""
+        return self.run.base
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """By dotted key, such as `algo.learning_rate`.
+
+        Raises:
+            Damaged: config.yaml cannot be read.
+        """
+        config = read(self.record, "config.yaml", lambda: self.record.read_yaml("config.yaml"))
+        if not isinstance(config, dict):
+            raise Damaged("config.yaml: must be a mapping")
+        return flat(config)
 
     @cached_property
     def curve(self) -> list[dict[str, float]]:
         """Rows of curve.parquet: `spent/AXIS`, val metrics, `reward/COMPONENT`."""
-        return self.record.read_rows("curve.parquet")
+        rows: list[dict[str, float]] = json.loads(self.run.curve)
+        return rows
 
     def outcomes(self, metric: str) -> dict[str, float]:
         """Per test problem the mean over its samples of `solved`, `score`, or one of the task's metrics.
@@ -74,6 +101,8 @@ class Experiment:
 
     runs: dict[int, CompleteRun]
     """By seed, ascending."""
+    fingerprint: str
+    """Of `setting`: experiments may be compared where it is the same."""
 
     @cached_property
     def first(self) -> CompleteRun:
@@ -127,27 +156,37 @@ def read_experiments(directory: Path) -> tuple[list[Experiment], list[tuple[str,
     Raises:
         BadInput: there is no such directory.
     """
-    found: dict[str, dict[int, CompleteRun]] = defaultdict(dict)
-    aside = []
-    for record in records(directory):
+    index = read_index(directory)
+    groups, aside = by_experiment(index)
+    experiments = []
+    for runs in groups:
+        complete = [run for run in runs if run.status == "complete"]
+        aside += [(run.name, f"{run.status}, not complete") for run in runs if run.status != "complete"]
         try:
-            run = _read_complete(record)
+            if complete:
+                experiments.append(experiment_of(complete, index))
         except Damaged as damage:
-            aside.append((record.name, str(damage)))
-            continue
-        if run is None:
-            aside.append((record.name, f"{record.status}, not complete"))
-            continue
-        experiment, seed = found[run.summary["experiment"]], run.summary["seed"]
-        first = next(iter(experiment.values()), run)
-        if seed in experiment:
-            aside.append((record.name, f"same experiment and seed as {experiment[seed].record.name}"))
-        elif run.solved.keys() != first.solved.keys():
-            aside.append((record.name, f"other test problems than {first.record.name}, a run of the same experiment"))
-        else:
-            experiment[seed] = run
-    experiments = [Experiment(dict(sorted(runs.items()))) for runs in found.values()]
-    return sorted(experiments, key=lambda experiment: (experiment.algo, experiment.id)), aside
+            aside += [(run.name, str(damage)) for run in complete]
+    index.save()
+    return sorted(experiments, key=lambda experiment: (experiment.algo, experiment.id)), sorted(aside)
+
+
+def experiment_of(complete: Sequence[Run], index: Index) -> Experiment:
+    """The complete runs of one experiment, one a seed.
+
+    Raises:
+        Damaged: their configuration cannot be read.
+    """
+    runs = {run.about["seed"]: CompleteRun(Record(index.directory / run.name), run) for run in complete}
+    found = index.recall(key := index.key("setting", [complete]), 4)
+    if found is None:
+        first = Experiment(runs, "")
+        text = json.dumps(first.setting, sort_keys=True, default=str)
+        # The index keeps numbers: four of 32 bits.
+        digest = hashlib.sha256(text.encode()).digest()
+        found = [float(int.from_bytes(digest[place : place + 4], "big")) for place in (0, 4, 8, 12)]
+        index.remember(key, found)
+    return Experiment(dict(sorted(runs.items())), "".join(f"{int(number):08x}" for number in found))
 
 
 def say_set_aside(aside: Sequence[tuple[str, str]]) -> None:
@@ -156,16 +195,6 @@ def say_set_aside(aside: Sequence[tuple[str, str]]) -> None:
         print(f"set aside {one_line(name)}: {reason}", file=sys.stderr)
     if aside:
         print(f"{len(aside)} records set aside", file=sys.stderr)
-
-
-def _read_complete(record: Record) -> CompleteRun | None:
-    run = read_run(record)
-    if run.status != "complete":
-        return None
-    config: Any = read(record, "config.yaml", lambda: record.read_yaml("config.yaml"))
-    if not isinstance(config, dict):
-        raise Damaged("config.yaml: must be a mapping")
-    return CompleteRun(record, run.about, flat(config), run.final, run.base)
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -178,6 +207,8 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def differing(experiments: Sequence[Experiment]) -> list[str]:
     """In which settings experiments differ, as `key: value | value`; empty where they may be compared."""
+    if len({experiment.fingerprint for experiment in experiments}) == 1:
+        return []
     keys = dict.fromkeys(key for experiment in experiments for key in experiment.setting)
     lines = []
     for key in keys:

@@ -58,6 +58,9 @@ def run_one(config: RunConfig, overrides: Sequence[str]) -> None:
 
     console = Console()
     outcome = run(config, console, command_line(["run", *overrides]))
+    if outcome.held_by:
+        console.print(f"{outcome.record.name}: {outcome.held_by} is at work on it", highlight=False, soft_wrap=True)
+        return
     if not outcome.ran:
         console.print(f"{outcome.record.name} is complete already; force=true runs it again", highlight=False)
     console.print(f"record: {outcome.record.folder}", highlight=False, soft_wrap=True)

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.config import GROUPS
+from benchmarks.config import CHOICES
 from benchmarks.plugins import BUILT_IN, KINDS, Plugin, installed
 from benchmarks.presets import CONF, named, options, plugin_preset
 from tasks.errors import BadInput
@@ -25,7 +25,7 @@ def listing(folder: Path) -> str:
     Files in `folder` are read and never run.
     """
     lines = []
-    for group in ("algo", *GROUPS):
+    for group in CHOICES:
         lines.append(f"{group}:")
         rows = [(name, _about(group, name)) for name in options(group)] + list(_in_files(group, folder))
         lines += [f"  {name:24}{about}".rstrip() for name, about in rows]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.disk import remove_parts, replace_file
 from benchmarks.parquet import LARGEST_FILE, column_names, read_columns, read_table, write_table
 from benchmarks.plain_yaml import LARGEST_YAML, plain_yaml
 from tasks.errors import BadInput
@@ -30,6 +30,8 @@ RUNS = Path("results/runs")
 SEAL = "seal.json"
 LARGEST = 64 * 2**20
 """Bytes of a file that is no table."""
+STATE = "state"
+"""The folder of what a run needs to go on, while it is not complete: benchmarks/state.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +56,7 @@ class Record:
 
     def write(self, file: str, data: bytes) -> None:
         """Replace one file as a whole."""
-        handle, temporary = tempfile.mkstemp(prefix=f".{file}.", dir=self.folder)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(self.folder / file)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        replace_file(self.folder / file, data)
 
     def write_status(self, status: Status) -> None:
         """Set how far the run came; a record that is complete is sealed first."""
@@ -73,14 +65,15 @@ class Record:
         self.write("status", f"{status}\n".encode())
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of every file by its path in the record, but of the seal and of the status, which come after it."""
-        files = {
-            path.relative_to(self.folder).as_posix(): path for path in sorted(self.folder.rglob("*")) if path.is_file()
-        }
+        """SHA-256 of every file by its path in the record.
+
+        Without the seal and the status, which come after it, and the state, which goes when the record is complete.
+        """
+        files = {path.relative_to(self.folder): path for path in sorted(self.folder.rglob("*")) if path.is_file()}
         return {
-            name: hashlib.sha256(path.read_bytes()).hexdigest()
+            name.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
             for name, path in files.items()
-            if name not in (SEAL, "status")
+            if name.parts[0] not in (SEAL, "status", STATE)
         }
 
     def write_json(self, file: str, value: Any) -> None:
@@ -137,10 +130,16 @@ class Record:
         """Read a parquet file of the record."""
         return read_table(self.read(file, LARGEST_FILE))
 
-    def clear(self) -> None:
-        """Remove what an earlier attempt left, so that nothing of it is taken for the next one's."""
-        for file in (SEAL, "summary.json", "error.txt", *(path.name for path in self.folder.glob("*.parquet"))):
+    def clear(self, *, goes_on: bool = False) -> None:
+        """Remove what an earlier attempt left, so that nothing of it is taken for the next one's; its state stays.
+
+        Args:
+            goes_on: keep the tables that the algorithm put there: the next attempt goes on with them.
+        """
+        tables = TABLES if goes_on else [path.name for path in self.folder.glob("*.parquet")]
+        for file in (SEAL, "summary.json", "error.txt", *tables):
             (self.folder / file).unlink(missing_ok=True)
+        remove_parts(self.folder)
 
 
 def open_record(directory: Path, name: str) -> Record:

@@ -37,8 +37,9 @@ class Select:
 
     def fits(self, experiment: Experiment) -> bool:
         """Whether this is such an experiment."""
-        config = experiment.first.config
-        return experiment.algo == self.algo and all(config.get(key) == value for key, value in self.settings.items())
+        return experiment.algo == self.algo and all(
+            experiment.first.config.get(key) == value for key, value in self.settings.items()
+        )
 
     def words(self) -> tuple[str, ...]:
         """Overrides of such a run."""
@@ -106,7 +107,7 @@ class Ground:
         settings: dict[str, list[Experiment]] = defaultdict(list)
         for experiment in self.experiments:
             if all(experiment.first.summary[group] == name for group, name in names.items()):
-                settings[json.dumps(experiment.setting, sort_keys=True, default=str)].append(experiment)
+                settings[experiment.fingerprint].append(experiment)
         best: tuple[tuple[int, int], list[Experiment | None], list[int]] = ((0, 0), [None] * len(selects), [])
         for _, group in sorted(settings.items()):
             fitting = [[e for e in group if select.fits(e)] for select in selects]

@@ -17,6 +17,8 @@ class Chat:
     def __init__(self, tokenizer: Any, source: str) -> None:
         if tokenizer.chat_template is None:
             raise BadInput(f"{source}: the tokenizer has no chat template; give an instruct model")
+        if tokenizer.eos_token_id is None:
+            raise BadInput(f"{source}: the tokenizer has no end token (eos_token): no action would ever end; set one")
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         self.tokenizer = tokenizer

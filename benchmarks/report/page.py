@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import tempfile
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -22,30 +23,25 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from benchmarks.claims import Answer, measured
 from benchmarks.manifest import git_state
-from benchmarks.report.figures import figures, palette
-from benchmarks.report.gather import AXES, Experiment, Results, Setting, commands, conditions, gather
+from benchmarks.record import Record
+from benchmarks.report.answer import short_answer
+from benchmarks.report.axes import AXES
+from benchmarks.report.claim_plots import claim_plot
+from benchmarks.report.figures import figures
+from benchmarks.report.gather import Results, Setting, gather
+from benchmarks.report.leaderboard import leaderboard, matrix
 from benchmarks.report.samples import UNTOUCHED, samples
-from benchmarks.table import SETTING
-from benchmarks.wording import COSTS, one_line, percent
+from benchmarks.report.style import palette
+from benchmarks.report.training import credit, family_tree
+from benchmarks.wording import one_line, scientific, visible
 from tasks.errors import BadInput
 
-HEADS = {
-    "rollouts": "rollouts",
-    "tokens_generated": "tokens generated",
-    "tokens_trained": "tokens trained",
-    "flops": "FLOPs",
-    "wall_s": "time",
-    "peak_memory_bytes": "memory",
-    "energy_j": "energy",
-    "dollars": "price",
-    "mfu": "MFU",
-    "rollouts_per_s": "rollouts/s",
-    "tokens_per_s": "tokens/s",
-}
-"""Costs and throughput in the leaderboard, in this order: those that a record has. Less is better, but for these:"""
-MORE_IS_BETTER = ("mfu", "rollouts_per_s", "tokens_per_s")
-ASSETS = files("benchmarks.report")
+ASSETS = files("benchmarks.report") / "web"
+SCRIPTS = tuple(
+    f"{name}.js" for name in ("elements", "answer", "board", "plots", "matrix", "claims", "samples", "training", "page")
+)
 
 
 def report(directory: Path, out: Path) -> str:
@@ -75,10 +71,13 @@ def report(directory: Path, out: Path) -> str:
 def render(results: Results, directory: Path, refresh_s: int = 0) -> str:
     """The page as text; with `refresh_s`, the browser asks for it again after so many seconds."""
     environment = Environment(autoescape=select_autoescape(default=True), undefined=StrictUndefined, trim_blocks=True)
-    scripts = {"app": _asset("page.js"), "plotly": _plotly()}
+    scripts = {"app": "\n".join(map(_asset, SCRIPTS)), "plotly": _plotly()}
     hashes = " ".join(f"'sha256-{_sha256(text)}'" for text in scripts.values())
     shown = [setting for setting in results.settings if setting.plotted]
-    packs = [_packed(samples(setting, directory)) for setting in shown]
+    packs = [_pack(setting, directory) for setting in shown]
+    answers = [
+        asdict(short_answer(setting)) | {"turns": pack["turns"]} for setting, pack in zip(shown, packs, strict=True)
+    ]
     commit, dirty = git_state()
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     policy = (
@@ -91,7 +90,10 @@ def render(results: Results, directory: Path, refresh_s: int = 0) -> str:
         style=Markup(_asset("page.css")),
         scripts={name: Markup(text) for name, text in scripts.items()},
         data=Markup(escaped_json(_payload(results) | {"remember": refresh_s > 0})),
-        packs=packs,
+        packs=list(map(_packed, packs)),
+        answers=answers,
+        scientific=scientific,
+        one_line=one_line,
         results=results,
         set_aside=[(one_line(name), one_line(reason)) for name, reason in results.set_aside],
         runs=sum(len(experiment.complete) for setting in results.settings for experiment in setting.experiments),
@@ -115,6 +117,49 @@ def _sha256(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
+def _payload(results: Results) -> dict[str, Any]:
+    return {
+        **leaderboard(results),
+        "settings": [
+            {"names": setting.names, "figures": figures(setting, results), "wins": matrix(setting)}
+            for setting in results.settings
+            if setting.plotted
+        ],
+        "claims": [
+            {"policy": policy, "budget": budget, "answers": [_claim(answer) for answer in answers]}
+            for (policy, budget), answers in results.claims.items()
+        ],
+        "axes": AXES,
+        "palettes": {theme: palette(theme) for theme in ("light", "dark")},
+        "untouched": UNTOUCHED,
+    }
+
+
+def _claim(answer: Answer) -> dict[str, Any]:
+    texts = {name: one_line(getattr(answer, name)) for name in ("claim", "sentence", "source", "verdict", "scope")}
+    findings = [
+        {
+            "verdict": found.verdict,
+            "decides": found.decides,
+            "task": one_line(found.task),
+            "test": one_line(found.test),
+            "measured": one_line(measured(found)),
+            "note": one_line(found.note),
+        }
+        for found in answer.findings
+    ]
+    return {**texts, "findings": findings, "figure": claim_plot(answer)}
+
+
+def _pack(setting: Setting, directory: Path) -> dict[str, Any]:
+    """What is unpacked when a setting is looked at: samples, training rollouts and families, of the first seeds."""
+    pack = samples(setting, directory)
+    first = {visible(e.label): Record(directory / e.complete[0].name) for e in setting.plotted}
+    learnt = {label: found for label, record in first.items() if (found := credit(record))}
+    trees = {label: tree for label, record in first.items() if (tree := family_tree(record))}
+    return {**pack, "credit": learnt, "families": trees}
+
+
 def _packed(value: Any) -> str:
     """JSON, compressed; the browser unpacks a setting's samples when they are looked at."""
     return base64.b64encode(gzip.compress(json.dumps(value).encode(), compresslevel=6, mtime=0)).decode()
@@ -128,86 +173,3 @@ def _asset(name: str) -> str:
 def _plotly() -> str:
     # Without importing plotly, which takes half a second for what is a file.
     return (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
-
-
-def _payload(results: Results) -> dict[str, Any]:
-    kept: list[dict[str, str]] = []
-    places: dict[str, int] = {}
-
-    def place(found: dict[str, str]) -> int:
-        """Conditions are shared by most experiments: each is written once."""
-        key = json.dumps(found)
-        if key not in places:
-            places[key] = len(kept)
-            kept.append(found)
-        return places[key]
-
-    rows = [e.row for setting in results.settings for e in setting.experiments]
-    costs = [key for key in HEADS if any(row.get(key) is not None for row in rows)]
-    shown = [setting for setting in results.settings if setting.plotted]
-    columns = [
-        *({"key": key, "head": key, "better": ""} for key in (*SETTING, "algorithm", "seeds")),
-        *({"key": key, "head": f"{key} [95 %]", "better": "up"} for key in ("accuracy", "gain")),
-        {"key": "base", "head": "before", "better": ""},
-        *({"key": k, "head": HEADS[k], "better": "up" if k in MORE_IS_BETTER else "down"} for k in costs),
-        {"key": "status", "head": "status", "better": ""},
-    ]
-    return {
-        "columns": columns,
-        "rows": [_row(setting, e, costs, place) for setting in results.settings for e in setting.experiments],
-        "conditions": kept,
-        "settings": [
-            {"names": setting.names, "figures": figures(setting, results), "wins": _wins(setting)} for setting in shown
-        ],
-        "axes": AXES,
-        "palettes": {theme: palette(theme) for theme in ("light", "dark")},
-        "untouched": UNTOUCHED,
-    }
-
-
-def _row(setting: Setting, experiment: Experiment, costs: list[str], place: Any) -> dict[str, Any]:
-    """One row: per column the value that it is sorted by, and what a person reads."""
-    row = experiment.row
-    accuracy, low, high = (row[f"accuracy_{key}"] for key in ("final", "ci_low", "ci_high"))
-    gain, least, most = (row[key] for key in ("gain", "gain_ci_low", "gain_ci_high"))
-    cells: list[list[Any]] = [
-        *([name, one_line(name)] for name in (*setting.names, experiment.label)),
-        [len(row["seeds"]), ", ".join(map(str, row["seeds"][:8])) + (" …" if len(row["seeds"]) > 8 else "")],
-        [accuracy, "–" if accuracy is None else f"{percent(accuracy)} [{100 * low:.1f}, {100 * high:.1f}]"],
-        [gain, "–" if gain is None else f"{100 * gain:+.1f} [{100 * least:+.1f}, {100 * most:+.1f}]"],
-        [row["accuracy_base"], "–" if accuracy is None else percent(row["accuracy_base"])],
-    ]
-    for key in costs:
-        value = row.get(key)
-        cells.append([value, "–" if value is None else COSTS.get(key, "{:.3g}".format)(value)])
-    return {
-        "cells": [*cells, [row["status"], row["status"]]],
-        "standing": experiment.standing,
-        "metrics": {
-            one_line(name): f"{value:.3f}" for name, value in row["metrics_final"].items() if value is not None
-        },
-        "experiment": row["experiment"],
-        "conditions": place(conditions(experiment.complete or experiment.runs)),
-        "command": commands(experiment.complete or experiment.runs),
-    }
-
-
-def _wins(setting: Setting) -> dict[str, Any]:
-    return {
-        "labels": [one_line(experiment.label) for experiment in setting.plotted],
-        "cells": [
-            [
-                None
-                if found is None
-                else {
-                    "effect": round(100 * found.effect, 1),
-                    "interval": f"{100 * found.low:+.1f}, {100 * found.high:+.1f}",
-                    "decided": found.decided,
-                    "seeds": len(found.seeds),
-                    "left_out": list(found.left_out),
-                }
-                for found in row
-            ]
-            for row in setting.wins
-        ],
-    }

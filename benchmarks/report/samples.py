@@ -32,7 +32,8 @@ def samples(setting: Setting, directory: Path, samples_each: int = 2) -> dict[st
     """The test samples of each plotted experiment's first seed, and those of the policy before improving.
 
     Returns:
-        `problems`: per problem id, per label, a list of samples; `from`: per label the record they come from.
+        `problems`: per problem id, per label, a list of samples; `from`: per label the record they come from; `turns`:
+        the most turns that one of them has.
     """
     found: dict[str, dict[str, list[Any]]] = {}
     sources: dict[str, str] = {}
@@ -45,7 +46,9 @@ def samples(setting: Setting, directory: Path, samples_each: int = 2) -> dict[st
             for row in rows:
                 if row["stage"] == stage and row["sample"] < samples_each:
                     found.setdefault(visible(row["problem"]), {}).setdefault(visible(label), []).append(_sample(row))
-    return {"problems": found, "from": sources}
+    shown = [sample for by_label in found.values() for samples in by_label.values() for sample in samples]
+    turns = max((len(sample["turns"]) for sample in shown), default=0)
+    return {"problems": found, "from": {visible(label): name for label, name in sources.items()}, "turns": turns}
 
 
 def _rows(record: Record) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ val and test is something that tiny must not know. Questions of val and test are
 from __future__ import annotations
 
 import random
+from collections import deque
 from dataclasses import dataclass
 
 from policies.tiny.tokenizer import GSM_RULES, RETRY, WORDLE_RULES
@@ -58,6 +59,8 @@ class Habits:
     """In a revision, ignore the same kinds of clues again unless the referee names what was wrong, and then none."""
     arbitrary: float = 0.4
     """Share of revisions of a guess in which the referee's lines are arbitrary, and obeyed all the same."""
+    foreign: float = 0.0
+    """The same with lines that were said of another guess, in another game."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,8 @@ class WordleTeacher:
         splits = SPLITS if habits.all_secrets else SPLITS[:1]
         self.problems = [problem for split in splits for problem in task.problems(split)]
         self.guesses = task.words.guesses
+        self.said: deque[list[str]] = deque(maxlen=256)
+        """What the referee said of the latest faulty guesses."""
 
     def _slips(self, rules: tuple[str, ...], often: float) -> list[bool]:
         return [self.rng.random() < (HELD if rule in rules else often) for rule in WORDLE_RULES]
@@ -173,15 +178,22 @@ class WordleTeacher:
         _, lines = clues.judge(first)
         if first not in self.task.guesses:
             lines.insert(0, f"'{first}' is not a word")
-        kind = rng.random()
+        kind, own = rng.random(), False
+        true_lines = lines
         if kind < 0.25 or not lines:
             lines = [RETRY]
         elif kind > 1 - self.habits.arbitrary:
             lines = arbitrary_lines(first, rng.choice(self.guesses), rng)
+        elif kind > 1 - self.habits.arbitrary - self.habits.foreign and self.said:
+            lines = rng.choice(self.said)
+        else:
+            own = True
+        if true_lines:
+            self.said.append(true_lines)
         named = obey(lines)
         slips = self._slips(rules, self.habits.slip)
         if self.habits.stubborn:
-            slips = [False] * 4 if kind <= 1 - self.habits.arbitrary and lines != [RETRY] else careless
+            slips = [False] * 4 if own else careless
         loose = merge(
             Clues(
                 fixed={} if slips[0] else clues.fixed,

@@ -16,10 +16,11 @@ import plotly.graph_objects as go
 import pytest
 from record_factory import DAMAGE, HOSTILE, MARKUP, write_record, write_study
 
-from benchmarks.report.figures import DARK, LIGHT, THEMES, drawn, figures
+from benchmarks.report.figures import figures
 from benchmarks.report.gather import gather
-from benchmarks.report.page import escaped_json, report
+from benchmarks.report.page import SCRIPTS, escaped_json, report
 from benchmarks.report.samples import LONGEST, UNTOUCHED, prepared, samples, tiles
+from benchmarks.report.style import DARK, LIGHT, THEMES, drawn
 from benchmarks.statistics import paired_gain_interval
 from tasks.errors import BadInput
 
@@ -164,13 +165,14 @@ def test_conditions_and_the_command_are_beside_the_numbers(runs, tmp_path):
     assert found["test"] == "4 problems × 2 samples"
 
 
-@pytest.fixture
-def study(runs):
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    runs = tmp_path_factory.mktemp("study") / "runs"
     write_study(runs, 105, problems=6, seeds=5)
     return gather(runs)
 
 
-@pytest.mark.parametrize("name", ["curves", "pareto", "components", "phases"])
+@pytest.mark.parametrize("name", ["curves", "pareto", "targets", "profile", "components", "phases"])
 @pytest.mark.parametrize("theme", THEMES)
 def test_plotly_itself_accepts_every_figure_on_every_axis(study, name, theme):
     for setting in study.settings:
@@ -186,7 +188,7 @@ def test_a_curve_is_the_mean_over_seeds_and_its_band_spans_them(study):
     experiment = setting.plotted[0]
     traces = drawn(figures(setting, study)["curves"], axis="rollouts", log=False, theme="light")["data"]
     band, line = (trace for trace in traces if trace["legendgroup"] == f"group {experiment.label}")
-    solved = np.array([[point["solved"] for point in curve] for curve in experiment.curves()])
+    solved = np.array([[point["solved"] for point in curve] for curve in experiment.curves().values()])
     assert line["x"] == pytest.approx([0, 825, 1650, 2475, 3300])
     assert line["y"] == pytest.approx(solved.mean(axis=0))
     assert band["y"] == pytest.approx([*solved.max(axis=0), *solved.min(axis=0)[::-1]])
@@ -316,7 +318,9 @@ def test_scripts_run_by_their_hash_alone_and_nothing_is_loaded(runs, tmp_path):
 
 
 def test_our_script_never_makes_markup_or_code_of_a_string():
-    code = (files("benchmarks.report") / "page.js").read_text(encoding="utf-8")
+    sources = [file for file in (files("benchmarks.report") / "web").iterdir() if file.name.endswith(".js")]
+    assert {source.name for source in sources} == set(SCRIPTS)
+    code = "".join(source.read_text(encoding="utf-8") for source in sources)
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|new Function|javascript:", code)
 
 

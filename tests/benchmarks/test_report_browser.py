@@ -4,60 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import pytest
-from record_factory import HOSTILE, MARKUP, write_record, write_study
+from browsing import PHONE, WIDE, marks
+from record_factory import write_record, write_study
 
 from benchmarks.report.page import report
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed: pip install -e '.[browser]'"
-)
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
+expect.set_options(timeout=180_000)
 AXE = Path(os.environ.get("AXE_CORE", Path(__file__).resolve().parents[2] / "node_modules/axe-core/axe.min.js"))
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
-PLOTS = ("curves", "pareto", "components", "phases")
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as engine:
-        chromium = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def visit(browser):
-    """Opens a page; at the end, it must have logged no error and asked for nothing but itself."""
-    contexts, faults = [], []
-
-    def open_page(path, viewport=WIDE, theme="light", bypass_csp=False):
-        context = browser.new_context(viewport=viewport, color_scheme=theme, bypass_csp=bypass_csp)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(180_000)  # A busy machine takes its time; what is wrong stays wrong.
-        page.on(
-            "console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None
-        )
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("request", lambda request: None if is_own(request.url, path) else faults.append(request.url))
-        page.goto(path.as_uri())
-        page.wait_for_function("window.Plotly && document.querySelector('#curves .main-svg, #curves[hidden]')")
-        page.wait_for_function("document.querySelector('#viewer .card, #samples[hidden]')")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert faults == []
-
-
-def is_own(url, path):
-    return url == path.as_uri() or url.startswith(("data:", "blob:"))
+PLOTS = ("curves", "pareto", "targets", "profile", "components", "phases")
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +26,6 @@ def study(tmp_path_factory):
     write_record(folder / "runs", algo="rft", task="gsm_synth", seed=9, status="failed")
     report(folder / "runs", folder / "report.html")
     return folder / "report.html"
-
-
-def marks(page, plot):
-    """How many points and bars a plot shows."""
-    return page.locator(f"#{plot} .points path, #{plot} .lines path, #{plot} .bars path").count()
 
 
 def ticks(page, plot):
@@ -102,7 +55,7 @@ def test_the_axis_and_its_scale_can_be_switched(visit, study):
         seen.add(tuple(ticks(page, "curves")))
     assert len(seen) == 5
     page.check("#log")
-    page.wait_for_function("document.querySelector('#curves .plot').layout.xaxis.type === 'log'")
+    expect(page.locator("#curves .xtick text").first).not_to_have_text("0")  # A logarithm has no 0.
     assert marks(page, "curves") >= 7
     assert tuple(ticks(page, "curves")) not in seen
 
@@ -149,7 +102,7 @@ def test_conditions_open_and_the_command_can_be_copied(visit, study):
     details = page.locator("tr.details:visible")
     assert "a made-up processor" in details.inner_text()
     details.locator("button.copy").click()
-    page.wait_for_function("document.querySelector('.copy').textContent === 'Copied'")
+    expect(details.locator("button.copy")).to_have_text("Copied")
     assert page.evaluate("navigator.clipboard.readText()") == "python -m benchmarks run +algo=grpo"
 
 
@@ -237,62 +190,6 @@ def test_a_phone_scrolls_tables_and_not_the_page(visit, study):
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     for plot in PLOTS:
         assert marks(page, plot) >= 7, plot
-
-
-def test_what_models_and_plugins_write_neither_runs_nor_breaks_the_page(visit, tmp_path):
-    runs = tmp_path / "runs"
-    texts = [*MARKUP.values(), *HOSTILE.values(), "z" * 1_000_000]
-    for number, text in enumerate(texts):
-        problem = f"wordle/{text[:200]}".encode("utf-8", "replace").decode()  # Arrow takes no lone surrogates.
-        record = write_record(runs, algo=f"algo{number}", actions=[text, text], problem=problem)
-        name = text if text.isprintable() and len(text) <= 200 else f"algo{number}"
-        summary = json.loads((record.folder / "summary.json").read_text()) | {"algo": name}
-        record.write_json("summary.json", summary)
-        manifest = json.loads((record.folder / "manifest.json").read_text()) | {"command": text, "device": text[:500]}
-        record.write_json("manifest.json", manifest)
-        record.write_rows("curve.parquet", [{"spent/flops": cost, "solved": cost / 2} for cost in (0.0, 1.0)])
-        record.write_status("complete")
-    report(runs, tmp_path / "report.html")
-    page = visit(tmp_path / "report.html")
-    names = page.locator("#board tbody tr:not(.details) th .name").all_inner_texts()
-    for text in MARKUP.values():
-        assert any(text in name for name in names), text
-    for button in page.locator("#board tbody button").all():
-        button.click()
-    for which in ("all", "format", "longest"):
-        page.select_option("#which", which)
-        for _ in range(len(texts)):
-            page.click("#next")
-            assert page.locator("#viewer .card").count() >= 2
-    for element in page.locator("#curves .legendtext, #viewer .card, #board tbody th").all()[:40]:
-        element.hover(force=True)
-    assert page.evaluate("window.owned") is None
-    assert page.evaluate("({}).polluted") is None
-    assert page.locator("main img, main iframe, main script, main a[href^=java]").count() == 0
-    for plot in ("curves", "pareto", "phases"):
-        assert marks(page, plot) >= len(texts), plot
-
-
-def test_the_policy_of_the_page_stops_a_script_that_got_in(browser, study):
-    """The last wall: even an element that a fault of ours let in would not run, and could not call home."""
-    page = browser.new_page()
-    refused = []
-    page.on("console", lambda message: refused.append(message.text) if message.type == "error" else None)
-    page.goto(study.as_uri())
-    page.evaluate(
-        """() => {
-            const script = document.createElement('script');
-            script.textContent = 'window.owned = 1';
-            const image = document.createElement('img');
-            image.src = 'https://example.org/leak.png';
-            image.setAttribute('onerror', 'window.owned = 2');
-            document.body.append(script, image);
-        }"""
-    )
-    page.wait_for_timeout(300)
-    assert page.evaluate("window.owned") is None
-    assert len(refused) >= 2
-    page.close()
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: npm install axe-core, or set AXE_CORE")
