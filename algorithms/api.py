@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from policies.api import Rollout, Sampling
     from policies.language_model import LanguageModel
 
+State = Mapping[str, Any]
+"""What an algorithm needs to go on: by name tensors, numbers, texts, and lists and mappings of these."""
 Phase = Literal["rollout", "score", "update", "reflect", "evaluate"]
 
 
@@ -30,6 +32,9 @@ class Session(Protocol):
     """The run's seed."""
     scratch: Path
     """A folder for files that nobody needs after the run."""
+    log: list[Any]
+    """The algorithm's own log, of what JSON can hold: saved with the state, and read back by `resumable`. Only to be
+    appended to. For what grows with the run, which a state that is written whole each time must not."""
 
     def open(self) -> bool:
         """Whether there is budget left."""
@@ -77,6 +82,23 @@ class Session(Protocol):
 
     def step(self, metrics: Mapping[str, float]) -> None:
         """Close one update: write the ledger's row and evaluate where a checkpoint of the budget was passed."""
+        ...
+
+    def resumable(self, state: Callable[[], State | None], *, weights: bool = True) -> State | None:
+        """Make the run one that goes on where it was broken off; to be called once, before anything is played.
+
+        The session keeps the policy, `rng`, the seeds of `play` and all costs; the algorithm hands over the rest.
+        Without this call, a run that is broken off starts from the beginning when it is run again.
+
+        Args:
+            state: says what the algorithm needs to go on; asked at the end of each `step`. None: the run cannot go on
+                from here, and this update is saved with the next one that can.
+            weights: whether the algorithm changes the policy's weights.
+
+        Returns:
+            None in a run that starts. In one that goes on, the policy is put back first, and this is what `state` said
+            after the last update that was saved; tuples have become lists. `open` may be false already.
+        """
         ...
 
     def keep(self, file: str, rows: Sequence[Mapping[str, Any]]) -> None:

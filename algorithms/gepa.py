@@ -38,6 +38,7 @@ from algorithms.reflectors import (
     check_text,
     join,
 )
+from algorithms.replay import Past, digest
 from policies.api import Rollout, Sampling
 from tasks.api import Problem, Task
 from tasks.errors import require
@@ -109,9 +110,14 @@ class GEPA(Algorithm):
         valset, trainset = two_sets(task, session, config)
         reflector = build_reflector(config.reflector, config.reflection, config.endpoint, policy, task, session)
         perfect = max(own_score(task, problem) for problem in trainset)
+        seed_candidate = reflector.parts(policy.instructions)
         search = Search(config, reflector, policy, task, session, perfect)
+        saved = session.resumable(reflector.state, weights=False)
+        if saved is not None:
+            reflector.restore(saved)
+            search.past = Past(session.log)
         optimize(
-            seed_candidate=reflector.parts(policy.instructions),
+            seed_candidate=seed_candidate,
             trainset=trainset,
             valset=valset,
             adapter=search,  # type: ignore[arg-type]
@@ -171,6 +177,7 @@ class Search:
         self.rows: list[dict[str, Any]] = []
         self.refused = ""
         self.failure: Exception | None = None
+        self.past = Past([])
 
     def log(self, message: str) -> None:
         """The engine's chatter goes nowhere: what matters is in `rows`."""
@@ -182,15 +189,27 @@ class Search:
         from gepa.core.adapter import EvaluationBatch
 
         self.policy.instructions = join(candidate)
-        rollouts = self.session.play(batch, 1, self.sampling)
-        return EvaluationBatch(
-            outputs=[rollout.solved for rollout in rollouts],
-            scores=[self._score(rollout) for rollout in rollouts],
-            trajectories=rollouts if capture_traces else None,
-            objective_scores=[
-                {c.name: sum(verdict.rewards[c.name] for verdict in rollout.verdicts) for c in self.task.components}
+        asked = digest("play", self.policy.instructions, [problem.id for problem in batch])
+        rollouts: list[Rollout] = []
+        played = self.past.recall(asked)
+        if played is None:
+            rollouts = self.session.play(batch, 1, self.sampling)
+            played = [
+                [
+                    rollout.solved,
+                    self._score(rollout),
+                    *(sum(verdict.rewards[c.name] for verdict in rollout.verdicts) for c in self.task.components),
+                ]
                 for rollout in rollouts
-            ],
+            ]
+            self.session.log.append([asked, played])
+        names = [component.name for component in self.task.components]
+        return EvaluationBatch(
+            outputs=[solved for solved, *_ in played],
+            scores=[score for _, score, *_ in played],
+            # Where the past is recalled, so is what the reflector made of it: it asks for no episodes.
+            trajectories=(rollouts or [None] * len(played)) if capture_traces else None,  # type: ignore[list-item]
+            objective_scores=[dict(zip(names, rewards, strict=True)) for _, _, *rewards in played],
         )
 
     def _score(self, rollout: Rollout) -> float:
@@ -212,6 +231,20 @@ class Search:
     ) -> dict[str, str]:
         """Ask the reflector; nothing where its proposal is refused."""
         failures = [record["rollout"] for record in reflective_dataset[components_to_update[0]]]
+        asked = digest("propose", candidate)
+        try:
+            recalled = self.past.recall(asked)
+            if recalled is None:
+                recalled = [self._ask(candidate, failures), self.refused]
+                self.session.log.append([asked, recalled])
+        except Exception as error:
+            # The engine would log it, ask again and go on; `close_iteration` raises it.
+            self.failure = error
+            return {}
+        texts, self.refused = recalled
+        return dict(texts)
+
+    def _ask(self, candidate: dict[str, str], failures: Sequence[Rollout]) -> dict[str, str]:
         try:
             with self.session.phase("reflect"):
                 texts = self.reflector.propose(candidate, failures)
@@ -221,10 +254,6 @@ class Search:
                 raise Refused("the proposal is a candidate already")
         except Refused as refusal:
             self.refused = str(refusal)
-            return {}
-        except Exception as error:
-            # The engine would log it, ask again and go on; `close_iteration` raises it.
-            self.failure = error
             return {}
         return texts
 
@@ -237,6 +266,7 @@ class Search:
         if self.failure is not None:
             raise self.failure
         state = gepa_state
+        recalled = self.past.recall("closed") is not None
         means = state.program_full_scores_val_set
         best = means.index(max(means))
         row = self._seed_row() if state.i < 0 else self._row(state.full_program_trace[-1], state)
@@ -244,7 +274,12 @@ class Search:
         self.refused = ""
         self._mark(state, best)
         self.policy.instructions = join(state.program_candidates[best])
+        if recalled and self.past:
+            return False
         self.session.keep(PROPOSALS, self.rows)
+        if recalled:
+            return not self.session.open()
+        self.session.log.append(["closed", True])
         facts = {"reward": means[best] + self.worst, "candidates": float(len(means)), "kept": float(row["kept"])}
         self.session.step(facts)
         return not self.session.open()

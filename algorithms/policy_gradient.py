@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from algorithms.api import Algorithm, Session
+from algorithms.api import Algorithm, Session, State
 from policies.api import Sampling
 from tasks.api import Problem, Task
 from tasks.errors import require
@@ -38,7 +38,8 @@ class PolicyGradientConfig:
     group_size: int = 8
     """Rollouts per problem and update."""
     micro_batch_size: int = 16
-    """At most so many rollouts per backward pass; a matter of memory only."""
+    """Rollouts per backward pass, at most on average: passes are cut by tokens where the loss allows it. A matter of
+    memory only."""
     temperature: float = 1.0
     """Of the rollouts."""
     max_grad_norm: float = 1.0
@@ -112,9 +113,22 @@ class PolicyGradient(Algorithm):
         """Settings of TRL's GRPOConfig that the algorithm stands for (loss type, clipping, ...)."""
         return {}
 
+    def state(self) -> State:
+        """What the algorithm itself remembers from update to update, beside policy and optimiser."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Take back what `state` said in a run that was broken off."""
+
     def improve(self, policy: LanguageModel, task: Task, session: Session) -> None:
         """Train until the session closes."""
         from algorithms.trainer import RolloutTrainer
+        from algorithms.trainer_state import go_on, trainer_state
 
         self.policy, self.task, self.session = policy, task, session
-        RolloutTrainer(self, policy, task, session).train()
+        trainer = RolloutTrainer(self, policy, task, session)
+        saved = session.resumable(lambda: trainer_state(trainer))
+        if saved is not None:
+            go_on(trainer, saved)
+        if saved is None or session.open():
+            trainer.train()

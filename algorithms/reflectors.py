@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from algorithms.api import Session
+from algorithms.api import Session, State
 from policies.api import Rollout, Sampling
 from tasks.api import Task
 from tasks.errors import BadInput, require
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 FENCE = "```"
 NO_KEY = "none"
 """What a server that asks for no key is sent."""
+MOST_TOKENS = 10**9
+"""A reply that claims to have taken more is not believed: JSON can spell numbers that no float holds."""
 
 
 class Refused(Exception):
@@ -54,10 +56,16 @@ class EndpointConfig:
     """Further tries after a timeout, a 429 or a server's error."""
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.base_url)
-        fits = parts.scheme in ("http", "https") and bool(parts.hostname)
+        try:
+            parts = urlsplit(self.base_url)
+            fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # half an IPv6 address, or a port that is no number
+            fits = False
         require(fits, f"algo.endpoint.base_url={self.base_url}: give http://HOST:PORT/v1 or https://HOST/v1")
-        require("@" not in parts.netloc, "algo.endpoint.base_url: no password in the address; use key_variable")
+        secret = "@" in parts.netloc or bool(parts.query or parts.fragment)
+        require(
+            not secret, "algo.endpoint.base_url: no password in the address, nor anything after ?; use key_variable"
+        )
         require(self.timeout_s > 0, f"algo.endpoint.timeout_s={self.timeout_s:g} must be above 0")
         require(0 <= self.retries <= 10, f"algo.endpoint.retries={self.retries} must be from 0 to 10")
 
@@ -106,6 +114,13 @@ class Reflector(ABC):
         """The instructions to start from, in parts."""
         return {"instructions": instructions}
 
+    def state(self) -> State:
+        """What the reflector remembers from proposal to proposal."""
+        return {}
+
+    def restore(self, state: State) -> None:  # noqa: B027
+        """Take back what `state` said in a run that was broken off."""
+
     @abstractmethod
     def propose(self, parts: Mapping[str, str], failures: Sequence[Rollout]) -> dict[str, str]:
         """New texts of those parts that change.
@@ -141,6 +156,12 @@ class Rules(Reflector):
         """The instructions, and an empty part for each sentence of advice that they do not hold."""
         sentences = [sentence for sentence in dict.fromkeys(self.task.advice.values()) if sentence not in instructions]
         return {"instructions": instructions, **dict.fromkeys(sentences, "")}
+
+    def state(self) -> State:
+        return {"tried": self.tried}
+
+    def restore(self, state: State) -> None:
+        self.tried = Counter(state["tried"])
 
     def faults(self, failures: Sequence[Rollout]) -> Counter[str]:
         """How often the verdicts name a fault, by the sentence against it."""
@@ -194,12 +215,16 @@ def read_reply(reply: str) -> str:
     Raises:
         Refused: a fence that is opened and not closed, as in a reply that was cut off.
     """
-    if FENCE not in reply:
+    opening, closing = reply.find(FENCE), reply.rfind(FENCE)
+    if opening == -1:
         return reply.strip()
-    found = re.search(rf"{FENCE}(?:\w*\n)?(.*){FENCE}", reply, re.DOTALL)
-    if not found:
+    start = opening + len(FENCE)
+    if closing < start:
         raise Refused(f"the reply opens {FENCE} and does not close it")
-    return found.group(1).strip()
+    # What stands right behind the fence, alone in its line, names a language. Looked for by hand: a regular expression
+    # gives ten million characters back one by one before it fails.
+    language, end, rest = reply[start:closing].partition("\n")
+    return (rest if end and (not language or re.fullmatch(r"\w{1,40}", language)) else reply[start:closing]).strip()
 
 
 @dataclass
@@ -233,16 +258,11 @@ class PolicyReflector(Reflector):
         )
 
     def _write(self, ids: list[int]) -> list[int]:
-        import torch
-
-        from policies.sampler import Sampler
-
-        tokenizer = self.policy.tokenizer
-        generator = torch.Generator(self.policy.device).manual_seed(self.session.rng.getrandbits(48))
-        ends = [tokenizer.eos_token_id]
-        sampler = Sampler(self.policy.model, pad=tokenizer.pad_token_id, ends=ends, generator=generator)
         sampling = Sampling(temperature=self.config.temperature)
-        return sampler.extend([ids], self.config.max_tokens, sampling)[0]
+        sampler = self.policy.sampler(self.config.max_tokens, sampling, self.session.rng.getrandbits(48))
+        sampler.add(ids)
+        (action,) = sampler.actions()
+        return action.ids
 
 
 class EndpointReflector(Reflector):
@@ -280,7 +300,7 @@ class EndpointReflector(Reflector):
             Refused: a malformed or truncated reply.
         """
         tokens = getattr(getattr(reply, "usage", None), "total_tokens", None)
-        if isinstance(tokens, int) and tokens >= 0:
+        if isinstance(tokens, int) and 0 <= tokens <= MOST_TOKENS:
             self.session.charge("reflect", reflected_tokens=tokens)
         try:
             choice = reply.choices[0]

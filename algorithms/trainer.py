@@ -3,10 +3,14 @@
 Three hooks into TRL 1.16 carry everything (tests/algorithms/test_trl_hooks.py fails where one of them moves):
 `rollout_func` plays our episodes and returns `env_mask`; `_calculate_rewards` is listened to for the reward matrix; and
 `_generate_and_score_completions` has its `advantages` replaced by what `credit` says, [B] or [B, N].
+
+Two more save time and change no number: the rollouts of an update are cut into micro-batches by length
+(algorithms/micro_batches.py), and only what the loss needs is computed of each (algorithms/token_logprobs.py).
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -20,9 +24,12 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from algorithms.api import Session
 from algorithms.batch import Demonstration, RolloutBatch, build_batch, masks_once
 from algorithms.credit_samples import FIRST, LAST, credit_rows
+from algorithms.micro_batches import by_length, by_rows, by_tokens
+from algorithms.token_logprobs import token_logprobs
 from policies.api import Rollout
 from policies.language_model import LanguageModel
 from tasks.api import Task
+from tasks.errors import RunFailed
 
 if TYPE_CHECKING:
     from algorithms.policy_gradient import PolicyGradient
@@ -48,6 +55,8 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         self.reward_matrix: torch.Tensor | None = None
         self.facts: dict[str, float] = {}
         self.credited: tuple[RolloutBatch, torch.Tensor] | None = None
+        self.in_loss: torch.Tensor | None = None
+        """While a loss is computed: int64 [rows, completion], 1 where it has a token."""
         rows = [problem.id for problem in islice(session.problems(), LONGEST_RUN * config.problems_per_update)]
         super().__init__(
             model=policy.model,
@@ -108,10 +117,31 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         fresh = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
         inputs = super()._prepare_inputs(generation_batch)
         if fresh:
-            parts = by_length(self._buffered_inputs)  # type: ignore[has-type]
+            # Other losses average within micro-batches, which must then be equally many rollouts.
+            cut = by_tokens if self.loss_type == "dapo" else by_rows
+            parts = by_length(self._buffered_inputs, cut)  # type: ignore[has-type]
             self._buffered_inputs = parts
             inputs = parts[self._step % self.args.steps_per_generation]
         return inputs
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        self.in_loss = inputs["completion_mask"] * inputs["tool_mask"]
+        try:
+            loss: torch.Tensor = super()._compute_loss(model, inputs)
+        finally:
+            self.in_loss = None
+        return loss
+
+    def _get_per_token_logps_and_entropies(self, model: Any, ids: Any, mask: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.in_loss is None or self.aux_loss_enabled:
+            return super()._get_per_token_logps_and_entropies(model, ids, mask, *args, **kwargs)
+        with self.accelerator.autocast():
+            return (*token_logprobs(model, ids, mask, self.in_loss), None)
+
+    def last_credit(self) -> list[dict[str, Any]]:
+        """Samples of what the update that was just made rewarded."""
+        assert self.credited is not None
+        return credit_rows(*self.credited, self.state.global_step)
 
     def _book_update(self, batch: RolloutBatch, extra: Sequence[Demonstration]) -> None:
         lengths = [(len(r.prompt_ids) + len(r.completion_ids), len(r.completion_ids)) for r in batch.rollouts]
@@ -135,6 +165,9 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         if not logs or "loss" not in logs:
             return
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(float(logs.get(name, 0.0))):
+                raise RunFailed(f"the {name} of update {state.global_step} is {logs[name]}; the update before is kept")
         facts = dict(self.trainer.facts)
         facts |= {key: float(logs[key]) for key in ("loss", "grad_norm", "entropy") if key in logs}
         self.trainer.session.step(facts)
@@ -144,7 +177,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Keep what the last update was credited."""
         if self.trainer.credited:
-            self.trainer.session.keep(LAST, credit_rows(*self.trainer.credited, state.global_step))
+            self.trainer.session.keep(LAST, self.trainer.last_credit())
 
 
 def with_demonstrations(output: dict[str, Any], extra: Sequence[Demonstration], pad: int) -> dict[str, Any]:
@@ -190,29 +223,6 @@ def with_demonstrations(output: dict[str, Any], extra: Sequence[Demonstration], 
         wide = torch.cat([space, tensor] if key.startswith("prompt") else [tensor, space], dim=1)
         joined[key] = torch.cat([wide, new[key].to(tensor.dtype)])
     return output | joined
-
-
-def by_length(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same rollouts, sorted into micro-batches of like length, without the columns that are padding in all rows.
-
-    TRL pads every micro-batch to the longest rollout of the update. The loss does not see the difference where it is
-    normalised over the whole update (`dapo`, `dr_grpo`) or within each rollout (`grpo`). Rows without a token in the
-    loss are left out, provided that every micro-batch gets one row at least.
-    """
-    whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0] if parts[0][key].dim() > 0}
-    order = (whole["completion_mask"].sum(1) + whole["prompt_mask"].sum(1)).argsort(stable=True)
-    trained = order[(whole["completion_mask"] * whole["tool_mask"]).sum(1)[order] > 0]
-    sorted_parts = []
-    for chosen in torch.tensor_split(trained if len(trained) >= len(parts) else order, len(parts)):
-        part = dict(parts[0]) | {key: tensor[chosen] for key, tensor in whole.items()}
-        prompt, completion = (int(part[f"{name}_mask"].sum(1).max()) for name in ("prompt", "completion"))
-        for key, tensor in part.items():
-            if key.startswith("prompt_"):
-                part[key] = tensor[:, -prompt:]
-            elif tensor.dim() == 2:
-                part[key] = tensor[:, :completion]
-        sorted_parts.append(part)
-    return sorted_parts
 
 
 def reward_of(name: str) -> Callable[..., list[float]]:
@@ -263,10 +273,11 @@ def trl_config(algorithm: PolicyGradient, policy: LanguageModel, task: Task, ses
         reward_weights=[component.weight for component in task.components],
         shuffle_dataset=False,
         gradient_checkpointing=config.gradient_checkpointing,
-        bf16=on_cuda and policy.model.dtype == torch.bfloat16,
+        bf16=policy.bf16,
         use_cpu=not on_cuda,
         save_strategy="no",
         logging_steps=1,
+        logging_nan_inf_filter=False,  # It would log a loss that is NaN as 0.
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=on_cuda,

@@ -8,7 +8,12 @@ so the policy gets no gradient from here and no further pass through it is neede
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
+
+from algorithms.optimizer_state import optimizer_state, put_optimizer_state
 
 STEPS = 8
 """Gradient steps per update."""
@@ -29,6 +34,19 @@ class ValueHeads:
             self.linear.weight.zero_()
             self.linear.bias.copy_(returns.flatten(0, 1).nanmean(0).nan_to_num(0.0))
         self.optimizer = torch.optim.AdamW(self.linear.parameters(), lr=learning_rate, weight_decay=0.0)
+
+    def state(self) -> dict[str, Any]:
+        """Weights and optimiser."""
+        return {"linear": self.linear.state_dict(), "optimizer": optimizer_state(self.optimizer)}
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any], learning_rate: float, device: torch.device) -> ValueHeads:
+        """The heads that `state` was said of."""
+        components, width = state["linear"]["weight"].shape
+        heads = cls(torch.zeros(1, 1, width, device=device), torch.zeros(1, 1, components), learning_rate)
+        heads.linear.load_state_dict(dict(state["linear"]))
+        put_optimizer_state(heads.optimizer, state["optimizer"])
+        return heads
 
     @torch.no_grad()
     def foretell(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -35,6 +35,7 @@ from policies.api import Sampling
 from tasks.errors import require
 
 if TYPE_CHECKING:
+    from algorithms.api import State
     from algorithms.batch import RolloutBatch
 
 BASELINES = ("group", "state", "heads")
@@ -75,6 +76,15 @@ class VectorGRPO(GRPO):
     def sampling(self) -> Sampling:
         """With hidden states, if the value heads read them."""
         return replace(super().sampling(), hidden=self.config.baseline == "heads")
+
+    def state(self) -> State:
+        """The value heads, where there are any."""
+        return {"heads": self.heads.state() if self.heads else None}
+
+    def restore(self, state: State) -> None:
+        """Take the value heads back."""
+        if state["heads"]:
+            self.heads = ValueHeads.restored(state["heads"], self.config.head_learning_rate, self.policy.device)
 
     def credit(self, batch: RolloutBatch) -> torch.Tensor:
         """Advantages float32 [rollouts, tokens]; 0 on tokens that the policy did not write."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from benchmarks.config import RunConfig
 from benchmarks.findings import Finding, Notes
 from benchmarks.probe import watch
+from benchmarks.state import StateStore
 from policies.language_model import LanguageModel, load_policy
 
 HOUSE = ("algorithms.api", "algorithms.policy_gradient", "abc", "builtins")
@@ -24,12 +27,25 @@ def run_findings(config: RunConfig) -> list[Finding]:
     """Run an algorithm three times and say which rules it breaks.
 
     Two runs with the same seed start from the same policy, with the global generators in different states. The third
-    has random weights: they sample texts that would be encoded in other tokens.
+    has random weights: they sample texts that would be encoded in other tokens. An algorithm that is resumable also
+    goes on from where the first run was after one update.
     """
     notes = Notes()
     before = left_behind(config.algorithm_class)
-    with global_generators(1):
-        first = watch(config, load_policy(config.policy))
+    with tempfile.TemporaryDirectory(prefix="grpo-bench-check-") as folder:
+        with global_generators(1), closing(FirstState(Path(folder))) as states:
+            first = watch(config, load_policy(config.policy), states)
+        with global_generators(2), closing(StateStore(Path(folder))) as states:
+            goes_on = watch(config, load_policy(config.policy), states) if states.exist() else None
+    if goes_on and not first.findings:
+        for finding in goes_on.findings:
+            notes.add("resumes", f"in a run that goes on after an update: {finding.problem}")
+        if goes_on.state != first.state:
+            notes.add(
+                "resumes",
+                "a run that went on after its first update came to another end than one that was not broken off: "
+                "what session.resumable is told must hold all that the next update depends on",
+            )
     after = left_behind(config.algorithm_class)
     with global_generators(2):
         second = watch(config, load_policy(config.policy))
@@ -52,6 +68,15 @@ def run_findings(config: RunConfig) -> list[Finding]:
     for finding in (*first.findings, *second.findings, *third.findings, *notes.findings):
         notes.add(finding.rule, finding.problem)
     return sorted(notes.findings, key=lambda finding: finding.rule)
+
+
+class FirstState(StateStore):
+    """States of which only the one after the first update is kept."""
+
+    def save(self, updates: int, *parts: Any) -> None:
+        """As in a run, once."""
+        if updates == 1:
+            super().save(updates, *parts)
 
 
 @contextmanager

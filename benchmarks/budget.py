@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from benchmarks.config import RunConfig
 
 LIMITS = ("flops", "rollouts", "tokens", "updates", "seconds", "joules", "dollars")
+ON_OOM = ("fail", "halve")
 
 
 @dataclass(kw_only=True)
@@ -40,6 +41,8 @@ class BudgetConfig:
     """Dollars for a million tokens that a remote reflector reads or writes."""
     checkpoints: int = 4
     """Points of the learning curve after the first, at equal shares of the budget."""
+    on_oom: str = "fail"
+    """Where memory runs out: fail, or halve, which tries the update again with micro-batches of half the size."""
 
     def __post_init__(self) -> None:
         limits = self.limits()
@@ -51,6 +54,7 @@ class BudgetConfig:
             require(price is None or price >= 0, f"budget.{name}={price} must be 0 or above")
         priced = self.dollars is None or self.price_per_hour is not None
         require(priced, "budget.dollars needs budget.price_per_hour, the dollars for an hour of this machine")
+        require(self.on_oom in ON_OOM, f"budget.on_oom={self.on_oom}: use one of {', '.join(ON_OOM)}")
         require(self.checkpoints >= 1, f"budget.checkpoints={self.checkpoints} must be at least 1")
 
     def limits(self) -> dict[str, float]:

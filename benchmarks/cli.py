@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from benchmarks.quiet import quiet_libraries
 from benchmarks.record import RUNS
-from tasks.errors import BadInput, require
+from tasks.errors import BadInput, RunFailed, require
 
 app = typer.Typer(
     name="benchmarks",
@@ -38,7 +36,34 @@ def run(context: typer.Context) -> None:
     try:
         sys.exit(launch(context.args))
     except KeyboardInterrupt:
-        typer.echo("interrupted; what was measured so far is in the record", err=True)
+        typer.echo("interrupted; the same command goes on from here", err=True)
+        sys.exit(130)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def campaign(
+    context: typer.Context,
+    span: Annotated[
+        str | None, typer.Option("--for", help="Stop in good order after so long: 9m, 540s, 2h. Without: at the end.")
+    ] = None,
+    state: Annotated[Path, typer.Option(help="Folder with records, warm starts, logs and report.")] = Path(
+        "results/campaign"
+    ),
+) -> None:
+    """Every algorithm on every task, seed by seed, in one command that can be broken off and goes on.
+
+    Arguments are KEY=VALUE as in `run`, with values separated by commas for +algo, task and seed; TASK.KEY=VALUE sets
+    a key of one task, such as gsm8k.path=DIR. Ends with the report and the claims of what is complete.
+    """
+    from benchmarks.campaign import campaign as carry_on
+    from benchmarks.campaign import seconds
+
+    quiet_libraries()
+    allowed = None if span is None else seconds(span)
+    try:
+        sys.exit(carry_on(context.args, state, allowed, typer.echo))
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on", err=True)
         sys.exit(130)
 
 
@@ -188,23 +213,16 @@ def new(
         typer.echo(path)
 
 
-def quiet_libraries() -> None:
-    """Keep the libraries' chatter out of a run's output; warnings of our own and errors still show."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    for name in ("transformers", "trl", "datasets", "accelerate", "torch.distributed"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|trl|transformers|accelerate)\b.*")
-
-
 def main() -> None:
-    """Entry point: a user's mistake is one line and exit code 2."""
+    """Entry point: a user's mistake is one line and exit code 2, a run that cannot go on one line and 1."""
     try:
         app()
     except BadInput as error:
-        typer.echo(f"error: {error}", err=True)
+        from benchmarks.wording import one_line
+
+        # What it quotes may come from a stranger's file, and the terminal must not obey it.
+        typer.echo(f"error: {one_line(str(error))}", err=True)
         sys.exit(2)
+    except RunFailed as error:
+        typer.echo(f"failed: {error}", err=True)
+        sys.exit(1)

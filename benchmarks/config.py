@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,11 +22,24 @@ from benchmarks.budget import BudgetConfig
 from benchmarks.evaluation import EvaluateConfig
 from benchmarks.plugins import KINDS, Plugin, find, from_file, identity, load
 from benchmarks.presets import CONF, hydra_choice, options
+from benchmarks.record import RUNS
+from benchmarks.redaction import redacted
 from benchmarks.tracking import check_tracking
+from benchmarks.warmstart import NoWarmStartConfig, WarmStartConfig
+from policies.adapter import AdapterConfig, NoAdapterConfig
 from policies.source import PolicyConfig
 from tasks.errors import BadInput, require
+from tasks.files import located
 
-GROUPS = ("task", "policy", "budget", "evaluate")
+GROUPS = ("task", "policy", "adapter", "warmstart", "budget", "evaluate")
+ADAPTERS = {"none": NoAdapterConfig, "lora": AdapterConfig, "qlora": AdapterConfig}
+WARM_STARTS = {"none": NoWarmStartConfig, "sft": WarmStartConfig}
+"""What the presets of these two groups are checked against, by name."""
+CHOICES = ("algo", *GROUPS, "gpu")
+"""What is chosen by name on the command line; `gpu` sets keys of the others."""
+NAMED = ("algo", "task", "policy", "budget")
+"""Groups whose names stand in a record, three of them in its folder's name."""
+RUN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 
 
 @dataclass(kw_only=True)
@@ -34,6 +48,7 @@ class BatchConfig:
 
     problems: int = 8
     group_size: int = 8
+    gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         require(self.problems >= 1, f"batch.problems={self.problems} must be at least 1")
@@ -49,10 +64,16 @@ class RunConfig:
     algo: Any
     task: Any
     policy: Any
+    adapter: AdapterConfig | None
+    """None: all weights are trained."""
+    warmstart: WarmStartConfig | None
+    """None: the weights are the policy's own."""
     budget: BudgetConfig
     evaluate: Any
     seed: int
     results: Path
+    save_every_s: float
+    """Least seconds between two saved states."""
     tracking: str
     """The tracker that gets a copy of the curves; `none`."""
     force: bool
@@ -70,7 +91,9 @@ class RunConfig:
 
     @staticmethod
     def _hash(values: Any, task_fingerprint: str) -> str:
-        text = json.dumps(values, sort_keys=True) + task_fingerprint
+        # What is to be done on a machine that is too small is no part of what a run is.
+        budget = {key: value for key, value in values["budget"].items() if key != "on_oom"}
+        text = json.dumps({**values, "budget": budget}, sort_keys=True) + task_fingerprint
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
@@ -84,7 +107,8 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return compose("config", overrides=words)
-    except (HydraException, OmegaConfBaseException) as error:
+    # Hydra and OmegaConf have errors of their own, and let others through (a number where a name should be).
+    except Exception as error:
         raise BadInput(_in_one_line(str(error), words)) from None
 
 
@@ -96,7 +120,7 @@ def hydra_word(word: str) -> str:
     """
     key, found, value = word.partition("=")
     group = key.lstrip("+")
-    if group not in ("algo", *GROUPS) or not found:
+    if group not in CHOICES or not found:
         return word
     if group == "algo" and not key.startswith("+"):
         raise BadInput(f"write +algo={value}: the algorithm has no default, so Hydra wants the plus sign")
@@ -116,9 +140,12 @@ def _in_one_line(message: str, overrides: Sequence[str]) -> str:
 
 
 def _known_keys(overrides: Sequence[str]) -> list[str]:
-    groups = [word for word in overrides if word.partition("=")[0].lstrip("+") in ("algo", *GROUPS)]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=groups)
+    groups = [word for word in overrides if word.partition("=")[0].lstrip("+") in CHOICES]
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("config", overrides=groups)
+    except (HydraException, OmegaConfBaseException):
+        return []  # The groups are what is wrong.
     keys: list[str] = []
 
     def walk(node: DictConfig, prefix: str) -> None:
@@ -142,21 +169,33 @@ def check_config(config: DictConfig, handed: Mapping[str, type[Any]] = MappingPr
     Raises:
         BadInput: no algorithm, an unknown key, a wrong type or a value out of range; the key is named.
     """
-    if "algo" not in config or config.algo is None:
-        raise BadInput(f"which algorithm? Add +algo=NAME. There are: {', '.join(options('algo'))}")
     config = resolve(config)
+    if config.get("algo") is None:
+        raise BadInput(f"which algorithm? Add +algo=NAME. There are: {', '.join(options('algo'))}")
+    for group in ("algo", *GROUPS, "batch", "results"):
+        there = isinstance(config.get(group), DictConfig)
+        require(there, f"{group} must be a group of settings: leave out the word that deletes or replaces it")
     budget = check_group(BudgetConfig, config, "budget")
     check_group(BatchConfig, config, "batch")
-    seed = config.seed
+    seed = config.get("seed")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         raise BadInput(f"seed={seed} must be a whole number from 0 to {2**31 - 1}")
+    save_every_s = config.results.get("save_every_s", 0)
+    if not isinstance(save_every_s, int | float) or not 0 <= save_every_s < math.inf:
+        raise BadInput(f"results.save_every_s={save_every_s} must be a number of seconds, 0 or above")
     plugins = {group: chosen_plugin(config, group) for group in ("algo", "task") if group not in handed}
     classes = {**handed, **{group: load(plugin) for group, plugin in plugins.items()}}
     task = check_group(classes["task"].Config, config, "task")
     evaluate = check_group(EvaluateConfig, config, "evaluate")
     policy = check_group(PolicyConfig, config, "policy")
+    options_by_name = (("adapter", ADAPTERS), ("warmstart", WARM_STARTS))
+    chosen = {group: check_group(schemas[config[group].name], config, group) for group, schemas in options_by_name}
     algo = check_group(classes["algo"].Config, config, "algo")
     groups = {"algo": algo, "task": task, "policy": policy, "budget": budget, "evaluate": evaluate}
+    # Without them a run is what it was before there were such options, and keeps its name.
+    groups |= {group: found for group, found in chosen.items() if found.name != "none"}
+    for name in NAMED:
+        _check_name(name, groups[name].name)
     resolved = {name: asdict(group) for name, group in groups.items()} | {"seed": seed}
     foreign = {group: identity(plugin, classes[group]) for group, plugin in plugins.items()}
     if any(foreign.values()):
@@ -167,14 +206,22 @@ def check_config(config: DictConfig, handed: Mapping[str, type[Any]] = MappingPr
         algo=algo,
         task=task,
         policy=policy,
+        adapter=groups.get("adapter"),
+        warmstart=groups.get("warmstart"),
         budget=budget,
         evaluate=evaluate,
         seed=seed,
-        results=Path(str(config.results.dir)).expanduser(),
-        tracking=check_tracking(config.tracking),
-        force=bool(config.force),
-        resolved=json.loads(json.dumps(resolved, default=str)),
+        results=located(str(config.results.get("dir", RUNS)), "results.dir"),
+        save_every_s=float(save_every_s),
+        tracking=check_tracking(config.get("tracking", "none")),
+        force=bool(config.get("force", False)),
+        resolved=redacted(json.loads(json.dumps(resolved, default=str))),
     )
+
+
+def _check_name(group: str, name: str) -> None:
+    told = f"{group}.name={name[:100]!r} must be letters, digits, _ . or -, at most 80: a folder's name is made of it"
+    require(RUN_NAME.fullmatch(name) is not None, told)
 
 
 def chosen_plugin(config: DictConfig, group: str) -> Plugin:
@@ -183,8 +230,14 @@ def chosen_plugin(config: DictConfig, group: str) -> Plugin:
     Raises:
         BadInput: see `benchmarks.plugins.find`.
     """
-    file = OmegaConf.select(config, f"files.{group}")
-    return from_file(KINDS[group], file) if file else find(KINDS[group], str(config[group].name))
+    try:
+        file, name = OmegaConf.select(config, f"files.{group}"), str(config[group].name)
+    except OmegaConfBaseException as error:
+        raise BadInput(f"{group}.name: {str(error).splitlines()[0]}") from None
+    if file is None:
+        return find(KINDS[group], name)
+    require(isinstance(file, str), f"files.{group} must be FILE.py:CLASS")
+    return from_file(KINDS[group], file)
 
 
 def resolve(config: DictConfig) -> DictConfig:

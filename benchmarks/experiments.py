@@ -17,15 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.index import Index, read_index
-from benchmarks.reading import Damaged, Run, read
+from benchmarks.reading import Damaged, Run, is_number, read
 from benchmarks.record import Record
 from benchmarks.table import by_experiment
 from benchmarks.wording import one_line
 from tasks.errors import BadInput
 
 Matrix = NDArray[np.float64]
-SETTING = ("task", "policy", "budget", "evaluate")
+SETTING = ("task", "policy", "warmstart", "budget", "evaluate")
 """Groups of the configuration in which experiments must agree to be compared."""
+SAMPLES = "samples.parquet"
 MEASURING_ONLY = ("budget.checkpoints",)
 """Settings that change when is measured, not what is spent or found."""
 
@@ -60,12 +61,7 @@ class CompleteRun:
         Raises:
             Damaged: config.yaml cannot be read.
         """
-        import yaml
-
-        path = self.record.folder / "config.yaml"
-        # Not by OmegaConf, which takes ten times as long: a resolved configuration is plain YAML.
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        config = read(self.record, path.name, lambda: yaml.load(path.read_bytes(), loader))
+        config = read(self.record, "config.yaml", lambda: self.record.read_yaml("config.yaml"))
         if not isinstance(config, dict):
             raise Damaged("config.yaml: must be a mapping")
         return flat(config)
@@ -84,21 +80,18 @@ class CompleteRun:
         """
         if metric == "solved":
             return self.solved
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(self.record.folder / "samples.parquet") as file:
-            names = file.schema_arrow.names
-            column = metric if metric == "score" else f"metric/{metric}"
-            if column not in names:
-                there = [name.removeprefix("metric/") for name in names if name.startswith("metric/")]
-                raise BadInput(
-                    f"--metric {metric}: {self.record.name} has {', '.join(dict.fromkeys([*there, 'score']))}"
-                )
-            rows = file.read(columns=["stage", "problem", column]).to_pylist()
+        column = metric if metric == "score" else f"metric/{metric}"
+        names = self.record.column_names(SAMPLES)
+        if column not in names:
+            there = [name.removeprefix("metric/") for name in names if name.startswith("metric/")]
+            raise BadInput(f"--metric {metric}: {self.record.name} has {', '.join(dict.fromkeys([*there, 'score']))}")
+        columns = self.record.read_columns(SAMPLES, ["stage", "problem", column])
         found: dict[str, list[float]] = defaultdict(list)
-        for row in rows:
-            if row["stage"] == "final":
-                found[row["problem"]].append(row[column])
+        for stage, problem, value in zip(columns["stage"], columns["problem"], columns[column], strict=True):
+            if not is_number(value):
+                raise BadInput(f"--metric {metric}: {self.record.name} has a sample for which it is no finite number")
+            if stage == "final":
+                found[problem].append(value)
         return {problem: float(np.mean(values)) for problem, values in found.items()}
 
 
@@ -185,7 +178,7 @@ def experiment_of(complete: Sequence[Run], index: Index) -> Experiment:
         Damaged: their configuration cannot be read.
     """
     runs = {run.about["seed"]: CompleteRun(Record(index.directory / run.name), run) for run in complete}
-    found = index.recall(key := index.key("setting", [complete]))
+    found = index.recall(key := index.key("setting", [complete]), 4)
     if found is None:
         first = Experiment(runs, "")
         text = json.dumps(first.setting, sort_keys=True, default=str)

@@ -19,16 +19,21 @@ from typing import Any
 FAMILY = "proposals.parquet"
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[^a-z\s])")
 LONGEST = 20_000
-"""Characters of instructions that are compared: the time for it grows with their square."""
+"""Characters of instructions that are compared, and"""
+MOST_SENTENCES = 200
+"""their sentences: the time for it grows with their square."""
+MOST_PROPOSALS = 1000
 
 
 def family(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """The sheet: pairs of a line and the untrusted text that stands below it.
 
     Raises:
-        ValueError: rows that are no family: no seed or no single winner, or a child older than its parent.
+        ValueError: rows that are no family: no seed or no single winner, a child older than its parent, or too many.
         KeyError: a column is missing.
     """
+    if len(rows) > MOST_PROPOSALS:
+        raise ValueError(f"{len(rows):,} proposals are too many to draw; {MOST_PROPOSALS} are drawn at most")
     kept = [row for row in rows if row["kept"]]
     if [row["candidate"] for row in kept] != list(range(len(kept))) or sum(bool(row["best"]) for row in kept) != 1:
         raise ValueError("candidates must be numbered from 0, and one of them be the best")
@@ -53,7 +58,7 @@ def family(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 def difference(old: str, new: str) -> str:
     """Sentence by sentence: `- ` is gone, `+ ` is new, and two blanks stayed."""
-    before, after = sentences(old[:LONGEST]), sentences(new[:LONGEST])
+    before, after = (sentences(text[:LONGEST])[:MOST_SENTENCES] for text in (old, new))
     lines = []
     for tag, i, j, k, m in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         if tag == "equal":

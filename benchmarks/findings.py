@@ -19,6 +19,7 @@ ALGORITHM_RULES = {
     "finite": "the weights stay finite",
     "tokens": "it trains on the tokens that were sampled, never on text encoded again",
     "repeatable": "the same seed gives the same run, whatever the global generators hold",
+    "resumes": "if it says that it is resumable, a run that was broken off goes on to the same end",
     "isolation": "a run leaves nothing behind that changes another run, its policy or the task",
 }
 TASK_RULES = {

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-APART = ("evaluate", "load", "record")
-"""Phases that are never charged to the algorithm: evaluating, loading models, and writing the record."""
+APART = ("warmstart", "evaluate", "load", "record")
+"""Phases that are not charged to the algorithm: what went before it, evaluating, loading, and writing the record."""
 PHASES = ("rollout", "score", "update", "reflect", "other", *APART)
 AMOUNTS = ("rollouts", "prompt_tokens", "generated_tokens", "trained_tokens", "reflected_tokens", "flops")
 METERED = ("wall_s", "cpu_s", "gpu_s", "energy_j")
@@ -42,6 +42,8 @@ class Ledger:
     prices: Prices = field(default_factory=Prices)
     peak_flops_per_s: float | None = None
     """What mfu is a share of."""
+    charged: tuple[str, ...] = ()
+    """Phases of `APART` that are charged after all."""
     totals: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """`PHASE/wall_s`, `PHASE/AMOUNT` and `PHASE/remote_tokens`."""
     rows: list[dict[str, float | None]] = field(default_factory=list)
@@ -73,6 +75,19 @@ class Ledger:
         self.totals[f"{source}/wall_s"] -= seconds
         self.totals[f"{target}/wall_s"] += seconds
 
+    def inherit(self, phase: str, costs: Mapping[str, float], *, out_of: str | None = None) -> None:
+        """Book what another run, or an earlier part of this one, measured and what this run profits from.
+
+        Args:
+            phase: where to.
+            costs: amounts and metered seconds and joules, those that were measured.
+            out_of: the phase that the metered ones stand in already, and are taken from.
+        """
+        for name, cost in costs.items():
+            self.totals[f"{phase}/{name}"] += cost
+            if out_of and name in METERED:
+                self.totals[f"{out_of}/{name}"] -= cost
+
     def charge(self, phase: str, amounts: Mapping[str, float]) -> None:
         """Book amounts to a phase.
 
@@ -100,6 +115,18 @@ class Ledger:
         for phase, numbers in self._by_phase(news).items():
             costs |= {f"{phase}/{name}": value for name, value in numbers.items()}
         self.rows.append({"update": float(len(self.rows) + 1), **costs, **metrics})
+
+    def state(self) -> dict[str, dict[str, float]]:
+        """What `restore` needs beside the rows."""
+        self._tick()
+        return {"totals": dict(self.totals), "booked": self._booked}
+
+    def restore(self, state: Mapping[str, Mapping[str, float]], rows: Iterable[dict[str, float | None]]) -> None:
+        """Go on from an earlier process's state and rows; what was booked in this one until now is added."""
+        for key, value in state["totals"].items():
+            self.totals[key] += value
+        self._booked = dict(state["booked"])
+        self.rows = list(rows)
 
     def by_phase(self) -> dict[str, dict[str, float | None]]:
         """All costs so far: what was booked or metered, dollars, and where there are FLOPs their rate and mfu."""
@@ -134,8 +161,12 @@ class Ledger:
         FLOPs are those of this machine; `spent` says null where others were spent elsewhere.
         """
         self._tick()
-        phases = ("evaluate",) if evaluation else tuple(phase for phase in PHASES if phase not in APART)
+        phases = ("evaluate",) if evaluation else tuple(phase for phase in PHASES if self._counts(phase))
         return sum(self.totals.get(f"{phase}/{amount}", 0.0) for phase in phases)
+
+    def _counts(self, phase: str) -> bool:
+        """Whether a phase is charged to the algorithm."""
+        return phase not in APART or phase in self.charged
 
     def phases(self) -> dict[str, float]:
         """Wall seconds by phase up to now; they sum to the run's wall time."""
@@ -145,7 +176,7 @@ class Ledger:
 
     def spent(self) -> dict[str, float | None]:
         """The algorithm's costs, under the names of the budget's limits; null where they cannot be measured."""
-        costs = [numbers for phase, numbers in self.by_phase().items() if phase not in APART]
+        costs = [numbers for phase, numbers in self.by_phase().items() if self._counts(phase)]
 
         def total(name: str) -> float:
             return sum(numbers.get(name) or 0.0 for numbers in costs)

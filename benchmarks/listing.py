@@ -7,11 +7,14 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.config import GROUPS
+from benchmarks.config import CHOICES
 from benchmarks.plugins import BUILT_IN, KINDS, Plugin, installed
 from benchmarks.presets import CONF, named, options, plugin_preset
 from tasks.errors import BadInput
+from tasks.files import read_file
 
+LARGEST_SOURCE = 2**20
+"""Bytes of a Python file that is looked into."""
 BASES = {"algo": ("Algorithm", "PolicyGradient"), "task": ("Task",)}
 
 
@@ -22,7 +25,7 @@ def listing(folder: Path) -> str:
     Files in `folder` are read and never run.
     """
     lines = []
-    for group in ("algo", *GROUPS):
+    for group in CHOICES:
         lines.append(f"{group}:")
         rows = [(name, _about(group, name)) for name in options(group)] + list(_in_files(group, folder))
         lines += [f"  {name:24}{about}".rstrip() for name, about in rows]
@@ -61,8 +64,9 @@ def _in_files(group: str, folder: Path) -> Iterator[tuple[str, str]]:
     ours = {plugin.target.partition(":")[2] for plugins in installed(KINDS[group]).values() for plugin in plugins}
     for path in sorted(folder.glob("*.py")):
         try:
-            tree = ast.parse(path.read_bytes())
-        except (SyntaxError, ValueError, OSError):  # whose file this is, and whether a plugin, cannot be known
+            tree = ast.parse(read_file(path, LARGEST_SOURCE))
+        # Whose file this is, and whether a plugin, cannot be known; the latter two: it is nested too deep.
+        except (SyntaxError, ValueError, OSError, RecursionError, MemoryError):
             continue
         known = {*BASES[group], *ours}
         for node in tree.body:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from benchmarks.record import RECORD_VERSION
+from benchmarks.redaction import redact
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ def manifest(config: RunConfig, task_fingerprint: str, policy_source: str, comma
     commit, dirty = git_state()
     return {
         "record_version": RECORD_VERSION,
-        "command": command,
+        "command": redact(command),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "experiment": config.experiment(task_fingerprint),
         "git_commit": commit,
@@ -38,7 +38,7 @@ def manifest(config: RunConfig, task_fingerprint: str, policy_source: str, comma
         "cpu_cores": psutil.cpu_count(logical=True),
         "memory_bytes": psutil.virtual_memory().total,
         "task_fingerprint": task_fingerprint,
-        "policy_source": policy_source,
+        "policy_source": redact(policy_source),
     }
 
 
@@ -98,7 +98,5 @@ def device_name(device: torch.device) -> str:
 
 
 def command_line(arguments: list[str]) -> str:
-    """The command as typed, with the user's home folder cut out."""
-    home = os.environ.get("HOME", "")
-    words = [word.replace(home, "~") if len(home) > 1 else word for word in arguments]
-    return " ".join(["python -m benchmarks", *words])
+    """The command as typed, but for secrets and the user's home folder."""
+    return redact(" ".join(["python -m benchmarks", *arguments]))

@@ -21,6 +21,7 @@ from rich.console import Console
 from benchmarks.budget import asks_endpoint, refuse_unmeasurable
 from benchmarks.config import RunConfig
 from benchmarks.ledger import Ledger
+from benchmarks.preflight import memory_lines, refuse_unfit
 from benchmarks.progress import Progress
 from benchmarks.record import Record
 from benchmarks.run import equip, load
@@ -65,16 +66,32 @@ def plan(config: RunConfig) -> str:
     refuse_unmeasurable(config)
     source = find_source(config.policy)
     limits = ", ".join(f"{name} {limit:g}" for name, limit in config.budget.limits().items())
+    refuse_unfit(config, source, task)
     lines = [
         f"plan: {config.algo.name} on {task.name} with {config.policy.name} ({source.label}), seed {config.seed}",
         f"record: {config.results / config.run_name(task.fingerprint())}",
         f"budget {config.budget.name}: {limits}; {config.budget.checkpoints} points of the curve after the first",
+        *memory_lines(config, source, task),
+        *warm_start_lines(config, task),
     ]
     if config.algo.name == "base":
         return "\n".join([*lines, "base makes no updates: only evaluation is spent"])
     if asks_endpoint(config):
         return "\n".join([*lines, "no estimate: trying it out would already spend tokens of the endpoint"])
     return "\n".join([*lines, *_lines(config, estimate(config))])
+
+
+def warm_start_lines(config: RunConfig, task: Task) -> list[str]:
+    """What the plan says of a warm start, which the rehearsal goes without."""
+    warm = config.warmstart
+    if warm is None:
+        return []
+    weights = "all weights" if warm.lora_rank is None else f"an adapter of rank {warm.lora_rank}"
+    charged = "charged to the algorithm" if warm.charge else "shown, not charged"
+    return [
+        f"warm start: {warm.transcripts:,} transcripts of {task.name}, {weights}; made once for all algorithms and "
+        f"seeds, its cost {charged}; not rehearsed: the estimate below is that of the policy without it"
+    ]
 
 
 def estimate(config: RunConfig) -> Estimate:
@@ -159,7 +176,7 @@ def _lines(config: RunConfig, found: Estimate) -> list[str]:
         f"{duration(spent['seconds'] or 0.0)}, {joules}, {dollars}",
         f"evaluation, booked apart: {evaluation['episodes']:,.0f} episodes, {evaluation['tokens']:,.0f} tokens, "
         f"{scientific(evaluation['flops'])} FLOPs, {duration(evaluation['seconds'])}",
-        f"memory: {memory(found.peak_memory_bytes)} at least",
+        f"memory: {memory(found.peak_memory_bytes)} at least, as rehearsed",
         f"estimated from {min(REHEARSED, config.budget.updates or REHEARSED)} updates that were made and thrown away, "
         f"{duration(found.rehearsal_s)} with loading; nothing was recorded",
     ]

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from tasks.errors import BadInput, require
+from tasks.files import located
 
 Kind = Literal["algorithms", "tasks", "policies"]
 KINDS: dict[str, Kind] = {"algo": "algorithms", "task": "tasks", "policy": "policies"}
@@ -98,7 +99,7 @@ def from_file(kind: Kind, choice: str) -> Plugin:
     path, _, name = choice.rpartition(":")
     wanted = f"{choice}: write FILE.py:CLASS"
     require(path.endswith(".py") and name.isidentifier() and name.isascii(), wanted)
-    file = Path(path).expanduser()
+    file = located(path, choice[:200])
     require(file.is_file(), f"{choice}: there is no file {path}")
     stem = re.sub(r"[^A-Za-z0-9_-]", "_", file.stem)
     return Plugin(kind, f"{stem}.{name}", f"{file.resolve()}:{name}", "file")

@@ -36,6 +36,7 @@ SHARED = {
     "problems_per_update": "${batch.problems}",
     "group_size": "${batch.group_size}",
     "micro_batch_size": "${policy.micro_batch_size}",
+    "gradient_checkpointing": "${batch.gradient_checkpointing}",
 }
 """What the presets of our policy-gradient algorithms refer to."""
 

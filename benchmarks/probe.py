@@ -25,6 +25,7 @@ from benchmarks.findings import Finding, Notes
 from benchmarks.progress import Progress
 from benchmarks.record import Record
 from benchmarks.session import RunSession
+from benchmarks.state import StateStore
 from policies.api import Rollout, Sampling
 from policies.language_model import LanguageModel
 from tasks.api import Problem, Task
@@ -101,8 +102,8 @@ class ProbeSession(RunSession):
             raise Stop
 
 
-def watch(config: RunConfig, policy: LanguageModel) -> Observation:
-    """Improve a policy under watch."""
+def watch(config: RunConfig, policy: LanguageModel, states: StateStore | None = None) -> Observation:
+    """Improve a policy under watch, from the newest of the states on, where there is any."""
     notes, seen = Notes(), Seen()
     task: Task = config.task_class(config.task)
     policy.instructions = policy.instructions or task.instructions
@@ -112,7 +113,7 @@ def watch(config: RunConfig, policy: LanguageModel) -> Observation:
         (Path(folder) / "scratch").mkdir()
         progress = Progress(Console(file=io.StringIO()), "check")
         session = ProbeSession(
-            config, policy, task, Record(Path(folder)), progress, Path(folder) / "scratch", notes=notes
+            config, policy, task, Record(Path(folder)), progress, Path(folder) / "scratch", None, states, notes=notes
         )
         watching.enter_context(train_only(type(task), notes))
         watching.enter_context(playing(seen))

@@ -12,15 +12,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
+from benchmarks.parquet import LARGEST_FILE
 from benchmarks.record import RECORD_VERSION, SEAL, Record, records
 from benchmarks.wording import COSTS, one_line
 from tasks.errors import BadInput
+from tasks.files import why
 
 T = TypeVar("T")
 NAMES = ("algo", "task", "policy", "budget", "experiment")
-UNCHECKED = ("task_version", "stopped_by", "updates", "metrics_base", "tokens_prompt", "evaluate_wall_s", "phases")
+TABLES_OF_NUMBERS = ("metrics_final", "metrics_base", "phases")
+OPTIONAL = ("dollars", "cpu_s", "gpu_s", "mfu")
+"""Costs that not every summary has."""
+LARGEST_SEAL = 2**20
+"""Bytes: some ten thousand hashes."""
 FILES = ("status", "config.yaml", "manifest.json", "summary.json", "samples.parquet", "ledger.parquet", "curve.parquet")
 """What makes a folder a record, whole or not."""
 MUST_BE_SEALED = ("config.yaml", "manifest.json", "summary.json", "samples.parquet", "curve.parquet")
@@ -29,7 +35,10 @@ Answers = dict[str, float]
 
 
 class Damaged(ValueError):
-    """A record that cannot be used; the text is the reason."""
+    """A record that cannot be used; the text is the reason, in one line of characters that print."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(one_line(reason[:300]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +103,15 @@ def read(record: Record, file: str, load: Callable[[], T]) -> T:
     Raises:
         Damaged: there is no such file, or it cannot be read.
     """
-    if not (record.folder / file).is_file():
-        raise Damaged(f"{file}: missing")
     try:
         return load()
+    except FileNotFoundError:
+        raise Damaged(f"{file}: missing") from None
+    except OSError as error:
+        raise Damaged(f"{file}: {why(error)}") from None
     # A damaged file makes JSON, YAML and Arrow raise nearly anything; all of it means the same.
     except Exception as error:
-        raise Damaged(one_line(f"{file}: {type(error).__name__}: {error}"[:300])) from None
+        raise Damaged(f"{file}: {type(error).__name__}: {error}") from None
 
 
 def read_run(record: Record) -> Run:
@@ -109,8 +120,10 @@ def read_run(record: Record) -> Run:
     Raises:
         Damaged: it cannot be read, it was changed after the run ended, or its files contradict each other.
     """
-    status = read(record, "status", lambda: record.status)
-    if status is None:
+    if record.folder.is_symlink():
+        raise Damaged("it is a symbolic link; copy the record")
+    status = read(record, "status", lambda: record.read("status", 100) and record.status)
+    if not status:
         raise Damaged("status: must be running, complete, interrupted or failed")
     if status != "complete":
         plan = read_plan(record)
@@ -132,7 +145,7 @@ def check_seal(record: Record) -> str:
     Raises:
         Damaged: no seal, or a file that is gone, was changed, or was never sealed.
     """
-    seal = read(record, SEAL, lambda: (record.folder / SEAL).read_bytes())
+    seal = read(record, SEAL, lambda: record.read(SEAL, LARGEST_SEAL))
     hashes: Any = read(record, SEAL, lambda: json.loads(seal)["sha256"])
     if not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
         raise Damaged(f"{SEAL}: must hold a hash per file")
@@ -142,9 +155,12 @@ def check_seal(record: Record) -> str:
     for file, sealed in hashes.items():
         if ".." in Path(file).parts or Path(file).is_absolute():
             raise Damaged(f"{SEAL}: names a file outside the record")
-        content = read(record, file, (record.folder / file).read_bytes)
+        # Other spellings of a name would have the same file read again and again.
+        if Path(file).as_posix() != file:
+            raise Damaged(f"{SEAL}: names a file in a roundabout way")
+        content = read(record, file, lambda file=file: record.read(file, LARGEST_FILE))  # type: ignore[misc]
         if hashlib.sha256(content).hexdigest() != sealed:
-            raise Damaged(one_line(f"{file}: changed after the run ended (its hash is not the one in {SEAL})"))
+            raise Damaged(f"{file}: changed after the run ended (its hash is not the one in {SEAL})")
     return hashlib.sha256(seal).hexdigest()
 
 
@@ -154,7 +170,7 @@ def _has(record: Record, file: str) -> bool:
 
 def _text(record: Record, file: str) -> str:
     def load() -> str:
-        text = (record.folder / file).read_text(encoding="utf-8")
+        text = record.read(file).decode()
         if not isinstance(json.loads(text), dict):
             raise ValueError("must be an object")
         return text
@@ -165,20 +181,21 @@ def _text(record: Record, file: str) -> str:
 def _curve(record: Record) -> str:
     """The learning curve's rows as JSON, checked: every value a finite number, or null where nothing was measured."""
     rows = record.read_rows("curve.parquet")
-    if not all(value is None or _is_number(value) for row in rows for value in row.values()):
+    if not rows:
+        raise ValueError("it has no row, and the first is measured before anything else")
+    if not all(value is None or is_number(value) for row in rows for value in row.values()):
         raise ValueError("every value must be a finite number")
     return json.dumps(rows, separators=(",", ":"))
 
 
 def _answers(record: Record, summary: Mapping[str, Any]) -> tuple[Answers, Answers]:
-    import pyarrow.parquet as pq
-
-    # Without the texts, which are nearly all of the file; and not by `read_table`, which imports pandas.
-    with pq.ParquetFile(record.folder / "samples.parquet") as file:
-        # Column by column: dictionaries of rows take twice as long, and a folder may hold thousands of records.
-        columns = file.read(columns=["stage", "problem", "solved"], use_threads=False).to_pydict()
+    # Without the texts, which are nearly all of the file, and column by column: dictionaries of rows take twice as
+    # long, and a folder may hold thousands of records.
+    columns = record.read_columns("samples.parquet", ["stage", "problem", "solved"])
     outcomes: dict[str, dict[str, list[float]]] = {"base": defaultdict(list), "final": defaultdict(list)}
     for stage, problem, solved in zip(columns["stage"], columns["problem"], columns["solved"], strict=True):
+        if not isinstance(problem, str):
+            raise ValueError("problem must be a text")
         outcomes[stage][problem].append(float(solved))
     shares = {}
     for stage, problems in outcomes.items():
@@ -205,16 +222,19 @@ def read_summary(record: Record) -> dict[str, Any]:
     checks: dict[str, Callable[[Any], bool]] = {
         **dict.fromkeys(NAMES, _is_name),
         **dict.fromkeys(("seed", "n_test", "test_samples"), lambda value: type(value) is int and value >= 0),
-        **dict.fromkeys(("accuracy_base", "accuracy_final"), lambda value: _is_number(value, 0, 1)),
-        **dict.fromkeys(COSTS, lambda value: value is None or _is_number(value, 0)),  # Not measurable: null.
-        "metrics_final": lambda value: type(value) is dict and all(map(_is_name, value)),
-        **dict.fromkeys(UNCHECKED, lambda value: True),
+        **dict.fromkeys(("accuracy_base", "accuracy_final"), lambda value: is_number(value, 0, 1)),
+        **dict.fromkeys(COSTS, lambda value: value is None or is_number(value, 0)),  # Not measurable: null.
+        **dict.fromkeys(("task_version", "stopped_by"), lambda value: value == "" or _is_name(value)),
+        **dict.fromkeys(("updates", "tokens_prompt", "evaluate_wall_s"), lambda value: is_number(value, 0)),
+        **dict.fromkeys(TABLES_OF_NUMBERS, lambda value: type(value) is dict and all(map(_is_name, value))),
     }
     missing = [key for key in checks if key not in summary]
     if missing:
         raise Damaged(f"summary.json: lacks {', '.join(missing)}")
     wrong = [key for key, fits in checks.items() if not fits(summary[key])]
-    wrong += [] if "metrics_final" in wrong else [k for k, v in summary["metrics_final"].items() if not _is_number(v)]
+    for key in TABLES_OF_NUMBERS:
+        wrong += [] if key in wrong else [name for name, value in summary[key].items() if not is_number(value)]
+    wrong += [key for key in OPTIONAL if not (summary.get(key) is None or is_number(summary[key], 0))]
     if wrong:
         raise Damaged(f"summary.json: impossible value of {', '.join(wrong)}")
     return summary
@@ -226,10 +246,7 @@ def read_plan(record: Record) -> dict[str, Any]:
     Raises:
         Damaged: either file is absent, unreadable, or lacks one of them.
     """
-    from omegaconf import OmegaConf
-
-    path = record.folder / "config.yaml"
-    config: Any = read(record, "config.yaml", lambda: OmegaConf.to_container(OmegaConf.load(path), resolve=False))
+    config: Any = read(record, "config.yaml", lambda: record.read_yaml("config.yaml"))
     manifest: Any = read(record, "manifest.json", lambda: record.read_json("manifest.json"))
     try:
         plan = {name: config[name]["name"] for name in NAMES[:-1]}
@@ -246,6 +263,6 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()
 
 
-def _is_number(value: object, low: float = -sys.float_info.max, high: float = sys.float_info.max) -> bool:
+def is_number(value: object, low: float = -sys.float_info.max, high: float = sys.float_info.max) -> TypeGuard[float]:
     """Finite, and short enough for a float: NaN fails the comparison, as does an integer of 400 digits."""
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-import traceback
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +11,22 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from benchmarks.attempt import account, end, known, say_where
 from benchmarks.budget import refuse_unmeasurable
 from benchmarks.config import RunConfig
 from benchmarks.evaluation import Evaluation, sample_rows
+from benchmarks.interruption import stoppable, unstoppable
 from benchmarks.ledger import Ledger
+from benchmarks.lock import Held, held
 from benchmarks.manifest import describe, manifest
+from benchmarks.out_of_memory import free_memory, is_out_of_memory, remembered, smaller
+from benchmarks.preflight import refuse_unfit
 from benchmarks.progress import Progress
 from benchmarks.record import RECORD_VERSION, Record, open_record
 from benchmarks.session import RunSession
+from benchmarks.state import StateStore
 from benchmarks.tracking import open_tracker
+from benchmarks.warmstart import book, find_or_make
 from policies.source import Source, find_source
 from tasks.api import Task
 
@@ -33,63 +40,109 @@ class Outcome:
 
     record: Record
     ran: bool
-    """False where a complete record was there already."""
+    """False where a complete record was there already, or another process is at work on it."""
+    held_by: str | None = None
+    """Who that is."""
 
 
 def run(config: RunConfig, console: Console, command: str) -> Outcome:
-    """Run one configuration, or leave it be where its record is complete.
+    """Run one configuration, go on where it was broken off, or leave it be where its record is complete.
 
     Raises:
         BadInput: something in the configuration cannot be, found before any model is loaded.
+        RunFailed: a full disk, say, after the record was marked failed.
         KeyboardInterrupt: after the record was marked interrupted.
         Exception: whatever the algorithm raised, after the record was marked failed.
     """
     ledger = Ledger(prices=config.budget.prices())
-    with ledger.phase("load"):
-        task: Task = config.task_class(config.task)
-        algorithm = config.algorithm_class(config.algo)
-        source = find_source(config.policy)
-        fingerprint = task.fingerprint()
-        refuse_unmeasurable(config)
-        record = open_record(config.results, config.run_name(fingerprint))
-        if record.status == "complete" and not config.force:
-            return Outcome(record, ran=False)
-        about = manifest(config, fingerprint, source.label, command)
-        record.write_status("running")
-        record.clear()
-        record.write("config.yaml", OmegaConf.to_yaml(config.resolved).encode())
-        record.write_json("manifest.json", about)
+    with stoppable(), ExitStack() as holding:
+        with ledger.phase("load"):
+            task: Task = config.task_class(config.task)
+            source = find_source(config.policy)
+            refuse_unmeasurable(config)
+            record = open_record(config.results, config.run_name(task.fingerprint()))
+            try:
+                lock = holding.enter_context(held(config.results, record.name))
+            except Held as other:
+                return Outcome(record, ran=False, held_by=str(other))
+            states = holding.enter_context(closing(StateStore(record.folder, lock.must_be_held)))
+            complete = record.status == "complete"
+            if complete or config.force:
+                states.remove()
+            if complete and not config.force:
+                return Outcome(record, ran=False)
+            refuse_unfit(config, source, task)
+            about = manifest(config, task.fingerprint(), source.label, command)
+            if states.exist():
+                about |= {key: value for key, value in known(record).items() if key == "out_of_memory"}
+            else:
+                record.write_json("manifest.json", about)
+            record.write_status("running")
+            record.clear(goes_on=states.exist())
+            record.write("config.yaml", OmegaConf.to_yaml(config.resolved).encode())
+        while not attempt(remembered(config, about), source, task, record, states, console, about, ledger):
+            free_memory()
+            ledger = Ledger(prices=config.budget.prices())
+    return Outcome(record, ran=True)
+
+
+def attempt(
+    config: RunConfig,
+    source: Source,
+    task: Task,
+    record: Record,
+    states: StateStore,
+    console: Console,
+    fresh: dict[str, Any],
+    ledger: Ledger,
+) -> bool:
+    """From the newest saved state, or the start, to the end of the run.
+
+    Returns:
+        False where memory ran out and the run is to be tried again with smaller micro-batches, which `fresh` now names.
+    """
     with Progress(console, record.name) as progress, tempfile.TemporaryDirectory(prefix="grpo-bench-") as scratch:
         session: RunSession | None = None
         try:
             with ledger.phase("load"):
+                algorithm = config.algorithm_class(config.algo)
+                warm = None if config.warmstart is None else find_or_make(config, source, task, progress.say)
+                source = warm.source if warm else source
                 policy = load(config, source, task)
                 equip(ledger, policy)
                 progress.follow(open_tracker(config, record.name))
-                about |= describe(policy) | {"peak_flops_per_s": ledger.peak_flops_per_s}
+                fresh |= describe(policy) | {"peak_flops_per_s": ledger.peak_flops_per_s}
+                session = RunSession(config, policy, task, record, progress, Path(scratch), ledger, states)
+                if warm:
+                    book(config, warm, ledger, resumed=session.saving.resumed_after is not None)
+                about = account(record, fresh, session.saving.resumed_after)
                 record.write_json("manifest.json", about)
-            session = RunSession(config, policy, task, record, progress, Path(scratch), ledger)
+                say_where(progress, session)
             algorithm.check(policy, task, session)
             session.begin()
-            with ledger.phase("update"):
+            with session.improving():
                 algorithm.improve(policy, task, session)
             close(config, session, source, about)
+            states.remove()
+            return True
         except BaseException as error:
-            if session is not None:
-                session.save()
-            interrupted = isinstance(error, KeyboardInterrupt)
-            if not interrupted:
-                record.write("error.txt", traceback.format_exc().encode())
-            record.write_status("interrupted" if interrupted else "failed")
-            raise
-    return Outcome(record, ran=True)
+            size = smaller(config) if is_out_of_memory(error) else None
+            if size is None:
+                with unstoppable():
+                    reason = end(record, session, error)
+                raise reason from error
+            updates = len(session.ledger.rows) if session else 0
+            halving = {"after_update": updates, "micro_batch_size": size}
+            fresh["out_of_memory"] = [*fresh.get("out_of_memory", []), halving]
+            progress.say(f"out of memory; again with algo.micro_batch_size={size}")
+            return False
 
 
 def load(config: RunConfig, source: Source, task: Task) -> LanguageModel:
     """The policy as it starts."""
     from policies.language_model import load_policy
 
-    policy = load_policy(config.policy, source)
+    policy = load_policy(config.policy, source, config.adapter, config.seed)
     policy.instructions = policy.instructions or task.instructions
     return policy
 
@@ -161,6 +214,7 @@ def summary(
         "test_samples": samples,
         "accuracy_base": base["solved"],
         "accuracy_final": final["solved"],
+        "policy_state": session.policy.state_hash(),
         "metrics_base": base,
         "metrics_final": final,
         "greedy_base": greedy["base"].metrics if greedy else None,

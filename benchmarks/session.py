@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,13 @@ from benchmarks.evaluation import Evaluation, evaluate
 from benchmarks.ledger import Ledger
 from benchmarks.progress import Progress
 from benchmarks.record import Record
+from benchmarks.saving import Saving
+from benchmarks.silence import silence
+from benchmarks.state import StateStore
 from tasks.api import Problem, Split, Task
 
 if TYPE_CHECKING:
+    from algorithms.api import State
     from benchmarks.config import RunConfig
     from policies.api import PlayCost, Rollout, Sampling
     from policies.language_model import LanguageModel
@@ -35,6 +40,7 @@ class RunSession:
         progress: Progress,
         scratch: Path,
         ledger: Ledger | None = None,
+        states: StateStore | None = None,
     ) -> None:
         self.config, self.policy, self.task = config, policy, task
         self.record, self.progress, self.scratch = record, progress, scratch
@@ -43,8 +49,11 @@ class RunSession:
         self.ledger = ledger or Ledger()
         self.curve: list[dict[str, float | None]] = []
         self.stopped_by = ""
-        self._plays = 0
-        self._next_checkpoint = 1
+        self.log: list[Any] = []
+        self.plays = 0
+        self.next_checkpoint = 1
+        self.saving = Saving(self, states, config.save_every_s)
+        self._returning = ExitStack()
 
     # What an algorithm may use.
 
@@ -66,7 +75,8 @@ class RunSession:
     def play(self, problems: Sequence[Problem], group_size: int, sampling: Sampling) -> list[Rollout]:
         """Play train problems and book what it took."""
         with self.phase("rollout"):
-            rollouts, cost = self.policy.play(self.task, problems, group_size, sampling, self._next_seed())
+            within = self._within_memory(sampling)
+            rollouts, cost = self.policy.play(self.task, problems, group_size, within, self._next_seed())
         self._book("rollout", cost)
         return rollouts
 
@@ -75,7 +85,8 @@ class RunSession:
         from policies.forks import play_forks
 
         with self.phase("rollout"):
-            rollouts, cost = play_forks(self.policy, self.task, problems, forks, sampling, self._next_seed())
+            within = self._within_memory(sampling)
+            rollouts, cost = play_forks(self.policy, self.task, problems, forks, within, self._next_seed())
         self._book("rollout", cost)
         return rollouts
 
@@ -88,17 +99,22 @@ class RunSession:
         """Write one action after each context and book what it took."""
         with self.phase("rollout"):
             limit = self.policy.action_limit(self.task)
-            actions, cost = self.policy.sample(contexts, limit, sampling, self._next_seed())
+            actions, cost = self.policy.sample(contexts, limit, self._within_memory(sampling), self._next_seed())
         self._book("rollout", cost)
         return actions
 
+    def _within_memory(self, sampling: Sampling) -> Sampling:
+        """No more episodes side by side than in an evaluation, whose number is set to fit the device."""
+        return replace(sampling, batch_size=min(sampling.batch_size, self.config.evaluate.batch_size))
+
     def _next_seed(self) -> int:
-        self._plays += 1
-        return (self.seed + 1) * SEED_STRIDE + self._plays
+        self.plays += 1
+        return (self.seed + 1) * SEED_STRIDE + self.plays
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Book the time inside to a phase."""
+        self._returning.close()
         self.progress.phase(name)
         with self.ledger.phase(name):
             yield
@@ -116,10 +132,26 @@ class RunSession:
         with self.ledger.phase("record"):
             spent = self.ledger.spent()
             share, _ = self.config.budget.share(spent)
+            self.saving.update_done(last=share >= 1)
             self.progress.step(len(self.ledger.rows), share, spent, metrics)
-        if share * self.config.budget.checkpoints >= self._next_checkpoint:
-            self._next_checkpoint = int(share * self.config.budget.checkpoints) + 1
+            if said := silence(self.ledger.rows, self.config):
+                self.progress.say(said)
+        self._evaluate_where_due(share)
+
+    def _evaluate_where_due(self, share: float) -> None:
+        """Evaluate if a checkpoint of the budget was passed; states are saved before, so that this is done again."""
+        if share * self.config.budget.checkpoints >= self.next_checkpoint:
+            self.next_checkpoint = int(share * self.config.budget.checkpoints) + 1
             self.checkpoint()
+
+    def resumable(self, state: Callable[[], State | None], *, weights: bool = True) -> State | None:
+        """Make the run resumable, and put back what an earlier process saved."""
+        found = self.saving.resumable(state, weights)
+        if found is not None:
+            share, _ = self.config.budget.share(self.ledger.spent())
+            self.progress.step(len(self.ledger.rows), share, self.ledger.spent(), {})
+            self._evaluate_where_due(share)
+        return found
 
     def keep(self, file: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Put a table of the algorithm's own into the record."""
@@ -128,8 +160,21 @@ class RunSession:
     # What the runner calls.
 
     def begin(self) -> None:
-        """The curve's point at cost 0."""
-        self.checkpoint()
+        """The curve's point at cost 0, unless an earlier process has it."""
+        if not self.curve:
+            self.checkpoint()
+            self.saving.save()
+
+    @contextmanager
+    def improving(self) -> Iterator[None]:
+        """While the algorithm improves. What it does before it first plays is loading where it only catches up."""
+        with self.ledger.phase("update"):
+            if self.saving.resumed_after:
+                self._returning.enter_context(self.ledger.phase("load"))
+            try:
+                yield
+            finally:
+                self._returning.close()
 
     def checkpoint(self) -> None:
         """Evaluate on val, off the clock, and put what was measured so far on disk."""

@@ -107,9 +107,13 @@ def _header(record: Record) -> list[str]:
 
 def _family(record: Record) -> list[tuple[str, str]]:
     try:
-        return read(record, FAMILY, lambda: family(record.read_rows(FAMILY)))
+        return read(record, FAMILY, lambda: family([_with_parents(row) for row in record.read_rows(FAMILY)]))
     except Damaged as damage:
         return [(str(damage), "")]
+
+
+def _with_parents(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, "parents": json.loads(row["parents"])}
 
 
 def _sheet(row: Mapping[str, Any]) -> list[tuple[str, str]]:

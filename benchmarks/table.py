@@ -115,7 +115,7 @@ def experiment_row(runs: Sequence[Run], index: Index) -> dict[str, Any]:
 
 
 def _outcome(complete: Sequence[Run], index: Index) -> dict[str, float]:
-    numbers = index.recall(key := index.key("outcome", [complete]))
+    numbers = index.recall(key := index.key("outcome", [complete]), len(OUTCOME))
     if numbers is None:
         # Only here: numpy would double the time that an empty folder takes.
         from benchmarks.statistics import accuracy_interval, paired_gain_interval

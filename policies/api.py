@@ -27,6 +27,8 @@ class Sampling:
     """Episodes played side by side."""
     hidden: bool = False
     """Keep the last hidden state before each action, in `Rollout.hidden`."""
+    logprobs: bool = False
+    """Keep the log-probability of every sampled token, in `Rollout.logprobs`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +61,8 @@ class Rollout:
     """`Episode.knowledge()` before each turn."""
     hidden: list[torch.Tensor] = field(default_factory=list)
     """Where `Sampling.hidden` asked for it: the state from which each turn's first token was drawn, float32 [width]."""
+    logprobs: list[float] = field(default_factory=list)
+    """Where `Sampling.logprobs` asked for it: of each sampled token, in the order of the mask's ones."""
     messages: list[Message] = field(default_factory=list)
     """The chat as the environment tells it, without the system message."""
     forks: list[int] = field(default_factory=list)

@@ -17,11 +17,24 @@ class Chat:
     def __init__(self, tokenizer: Any, source: str) -> None:
         if tokenizer.chat_template is None:
             raise BadInput(f"{source}: the tokenizer has no chat template; give an instruct model")
+        if tokenizer.eos_token_id is None:
+            raise BadInput(f"{source}: the tokenizer has no end token (eos_token): no action would ever end; set one")
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         self.tokenizer = tokenizer
         self.source = source
+        self._check()
         self._system = self._takes_system()
+
+    def _check(self) -> None:
+        try:
+            shown = SENTINEL in self._render([{"role": "user", "content": SENTINEL}], reply=True)
+            reason = "it does not show the user's message"
+        # Templates come with the model and raise whatever they like, or are no templates.
+        except Exception as error:
+            shown, reason = False, " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        if not shown:
+            raise BadInput(f"{self.source}: the chat template cannot be used: {reason}")
 
     def _render(self, messages: Sequence[Message], *, reply: bool) -> str:
         text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=reply)

@@ -11,6 +11,9 @@ the gradient of its weights; where all weights are trained it is twice the forwa
 attention are each 2 A c per layer. Over n tokens from context c0 the sum over c is exact. Decoding computes the head
 for every token, prefilling for the last one only; training computes it for the completion.
 
+A prompt counts for every rollout, although the sampler reads one that rollouts share only once, or, with
+policy.sampler=hf, all that was said again each turn: what is booked does not depend on the engine.
+
 Left out: what a library multiplies beyond that (paddings, the masked half of the attention matrix, activations that
 gradient checkpointing computes again), value heads (one product of the hidden width per turn), and that the gradient of
 the first layer's input is not needed where the embedding is frozen.
@@ -67,10 +70,16 @@ def model_shape(model: torch.nn.Module) -> ModelShape:
     matrices = [p for p in model.parameters() if p.ndim == 2 and id(p) not in apart]
     head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return ModelShape(
-        body=sum(p.numel() for p in matrices),
+        body=sum(weights(p) for p in matrices),
         head=head,
         layers=config.num_hidden_layers,
         attention_width=head_width * config.num_attention_heads,
-        trained_body=sum(p.numel() for p in matrices if p.requires_grad),
+        trained_body=sum(weights(p) for p in matrices if p.requires_grad),
         trained_head=head if output.requires_grad else 0,
     )
+
+
+def weights(parameter: torch.nn.Parameter) -> int:
+    """How many weights a parameter stands for; of 4-bit ones, bitsandbytes packs two into a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else state.shape.numel()

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from policies.api import PlayCost, Rollout, Sampling
-from policies.sampler import Sampler
 from tasks.api import Episode, Problem, Task
 
 if TYPE_CHECKING:
@@ -22,69 +19,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """A game that waits for its next action."""
+class Try:
+    """One of the actions to be tried from a state."""
 
-    row: int
-    """Where the sampler has it."""
     past: Rollout
     """The game so far."""
-    block: list[int]
-    """Ids that the model has yet to read: the last token of the action before, and what the environment said."""
+    number: int
+    """Which of the state's forks it is."""
     said: int
-    """How many of them the environment said."""
+    """How many tokens its sequence reads anew: what the environment said last, or the prompt."""
 
 
-@dataclass(slots=True)
-class Trees:
-    """Grows the trees of one batch of problems, depth first, at most `sampling.batch_size` forks side by side."""
-
-    policy: LanguageModel
-    task: Task
-    forks: int
-    sampling: Sampling
-    leaves: list[Rollout] = field(default_factory=list)
-    cost: PlayCost = field(default_factory=PlayCost)
-
-    def grow(self, sampler: Sampler, states: Sequence[State]) -> None:
-        """Fork all states, then what they lead to, until every game is over."""
-        limit = self.policy.action_limit(self.task)
-        side_by_side = max(self.sampling.batch_size // self.forks, 1)
-        for start in range(0, len(states), side_by_side):
-            chosen = states[start : start + side_by_side]
-            forks = [(state, number) for state in chosen for number in range(self.forks)]
-            branch = sampler.fork([state.row for state, _ in forks])
-            actions = branch.extend([state.block for state, _ in forks], limit, self.sampling)
-            unfed = branch.unfed()
-            live = []
-            began = time.perf_counter()
-            for row, ((state, number), ids) in enumerate(zip(forks, actions, strict=True)):
-                episode, rollout = self.again(state.past), forked(state.past, number)
-                if self.sampling.hidden:
-                    rollout.hidden.append(branch.hidden[row])
-                said = self.policy.take_turn(rollout, episode, ids)
-                self.book(state, len(ids))
-                if episode.done:
-                    rollout.messages = episode.messages
-                    self.leaves.append(rollout)
-                else:
-                    live.append(State(row, rollout, unfed[row] + said, len(said)))
-            self.cost.score_s += time.perf_counter() - began
-            self.grow(branch, live)
-
-    def again(self, past: Rollout) -> Episode:
-        """An episode of its own for a fork: the game so far, played again."""
-        episode = self.task.start(past.problem)
-        for turn in past.turns:
-            episode.step(turn.action)
-        return episode
-
-    def book(self, state: State, written: int) -> None:
-        """Enter what one fork took: reading what was said, and writing."""
-        before = len(state.past.prompt_ids) + len(state.past.completion_ids) - state.said
-        self.cost.prompt_tokens += state.said
-        self.cost.generated_tokens += written
-        self.cost.flops += self.policy.shape.forward(state.said + written, context=before, heads=written)
+def replay(task: Task, past: Rollout) -> Episode:
+    """An episode of its own for a fork: the game so far, played again."""
+    episode = task.start(past.problem)
+    for turn in past.turns:
+        episode.step(turn.action)
+    return episode
 
 
 def forked(past: Rollout, number: int) -> Rollout:
@@ -96,6 +47,7 @@ def forked(past: Rollout, number: int) -> Rollout:
         turns=list(past.turns),
         knowledge=list(past.knowledge),
         hidden=list(past.hidden),
+        logprobs=list(past.logprobs),
         forks=[*past.forks, number],
     )
 
@@ -117,16 +69,31 @@ def play_forks(
         The leaves: one rollout per way through a tree, those of a problem side by side and in the order of
         `Rollout.forks`. And what they cost, every action counted once.
     """
-    trees = Trees(policy, task, forks, sampling)
-    roots = []
+    sampler = policy.sampler(policy.action_limit(task), sampling, seed)
+    cost = PlayCost()
+    leaves: list[Rollout] = []
+    tries: dict[int, Try] = {}
     for group, problem in enumerate(problems):
         prompt = policy.chat.prompt(policy.instructions, task.start(problem).messages)
-        roots.append(State(group, Rollout(problem=problem, group=group, prompt_ids=prompt), prompt, len(prompt)))
-    training = policy.model.training
-    policy.model.eval()
-    try:
-        trees.grow(policy.sampler(torch.Generator(policy.device).manual_seed(seed)), roots)
-    finally:
-        policy.model.train(training)
-    trees.cost.rollouts = len(trees.leaves)
-    return sorted(trees.leaves, key=lambda rollout: rollout.node(len(rollout.turns))), trees.cost
+        root = Rollout(problem=problem, group=group, prompt_ids=prompt)
+        for number in range(forks):
+            tries[sampler.add(prompt)] = Try(root, number, len(prompt))
+    with policy.playing():
+        for action in sampler.actions():
+            tried = tries.pop(action.key)
+            began = time.perf_counter()
+            episode, rollout = replay(task, tried.past), forked(tried.past, tried.number)
+            said = policy.take_turn(rollout, episode, action)
+            cost.score_s += time.perf_counter() - began
+            before = len(tried.past.prompt_ids) + len(tried.past.completion_ids) - tried.said
+            cost.prompt_tokens += tried.said
+            cost.generated_tokens += len(action.ids)
+            cost.flops += policy.shape.forward(tried.said + len(action.ids), context=before, heads=len(action.ids))
+            if episode.done:
+                rollout.messages = episode.messages
+                leaves.append(rollout)
+            else:
+                for number, key in enumerate(sampler.fork(action.key, [said] * forks)):
+                    tries[key] = Try(rollout, number, len(said))
+    cost.rollouts = len(leaves)
+    return sorted(leaves, key=lambda rollout: rollout.node(len(rollout.turns))), cost

@@ -5,22 +5,27 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from policies.adapter import AdapterConfig, attach, check_quantisation, four_bits, restore
 from policies.api import PlayCost, Rollout, Sampling, Turn
 from policies.chat import Chat
 from policies.flops import model_shape
-from policies.sampler import Sampler
-from policies.source import PolicyConfig, Source, find_source
+from policies.model_folder import read_config
+from policies.sampler import Action, Sampler, build_sampler
+from policies.source import PolicyConfig, Source, find_source, offline_ways
 from tasks.api import Episode, Problem, Task
-from tasks.errors import BadInput
+from tasks.errors import BadInput, require
+from tasks.files import read_file
 
+LONGEST = 1 << 20
+"""Bytes of saved instructions."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -31,13 +36,16 @@ class LanguageModel:
         self.config = config
         self.name = config.name
         self.source = source
-        self.model = model.to(device).eval()
+        # 4-bit weights are on their device already, and stay there.
+        self.model = (model if getattr(model, "is_loaded_in_4bit", False) else model.to(device)).eval()
         self.tokenizer = tokenizer
         self.chat = Chat(tokenizer, source.label)
         self.device = device
         self.instructions = ""
         self.max_action_tokens = config.max_action_tokens
         self.shape = model_shape(model)
+        self.bf16 = trains_in_bf16(config.dtype, device)
+        """Whether gradients are computed in bfloat16, whatever the weights are held in."""
 
     def play(
         self,
@@ -59,70 +67,60 @@ class LanguageModel:
         Returns:
             Rollouts in the order of `problems`, each problem's group side by side, and what they cost.
         """
-        generator = torch.Generator(self.device).manual_seed(seed)
-        jobs = [(group, problem) for group, problem in enumerate(problems) for _ in range(group_size)]
+        sampler = self.sampler(self.action_limit(task), sampling, seed)
         rollouts: list[Rollout] = []
-        cost = PlayCost()
+        games: dict[int, tuple[Episode, Rollout]] = {}
+        for group, problem in enumerate(problems):
+            for _ in range(group_size):
+                episode = task.start(problem)
+                prompt = self.chat.prompt(self.instructions, episode.messages)
+                rollout = Rollout(problem=problem, group=group, prompt_ids=prompt)
+                rollouts.append(rollout)
+                games[sampler.add(prompt)] = (episode, rollout)
+        score_s = 0.0
+        with self.playing():
+            for action in sampler.actions():
+                episode, rollout = games[action.key]
+                began = time.perf_counter()
+                reply = self.take_turn(rollout, episode, action)
+                score_s += time.perf_counter() - began
+                if reply:
+                    sampler.feed(action.key, reply)
+                else:
+                    rollout.messages = episode.messages
+        return rollouts, self._cost(rollouts, score_s)
+
+    @contextmanager
+    def playing(self) -> Iterator[None]:
+        """The model in its evaluation mode while it plays; then in the mode in which it was."""
         training = self.model.training
         self.model.eval()
         try:
-            for start in range(0, len(jobs), sampling.batch_size):
-                done, spent = self._play_batch(task, jobs[start : start + sampling.batch_size], sampling, generator)
-                rollouts += done
-                cost += spent
+            yield
         finally:
             self.model.train(training)
-        return rollouts, cost
 
-    def _play_batch(
-        self, task: Task, jobs: Sequence[tuple[int, Problem]], sampling: Sampling, generator: torch.Generator
-    ) -> tuple[list[Rollout], PlayCost]:
-        score_s = 0.0
-        episodes = [task.start(problem) for _, problem in jobs]
-        rollouts = [
-            Rollout(problem=problem, group=group, prompt_ids=self.chat.prompt(self.instructions, episode.messages))
-            for (group, problem), episode in zip(jobs, episodes, strict=True)
-        ]
-        sampler = self.sampler(generator)
-        limit = self.action_limit(task)
-        live = list(range(len(jobs)))
-        blocks = [rollout.prompt_ids for rollout in rollouts]
-        while live:
-            actions = sampler.extend(blocks, limit, sampling)
-            unfed = sampler.unfed()
-            kept, blocks = [], []
-            began = time.perf_counter()
-            for row, (index, ids) in enumerate(zip(live, actions, strict=True)):
-                if sampling.hidden:
-                    rollouts[index].hidden.append(sampler.hidden[row])
-                reply = self.take_turn(rollouts[index], episodes[index], ids)
-                if not episodes[index].done:
-                    kept.append(row)
-                    blocks.append(unfed[row] + reply)
-            score_s += time.perf_counter() - began
-            live = [live[row] for row in kept]
-            if live and len(kept) < len(actions):
-                sampler.keep(kept)
-        for rollout, episode in zip(rollouts, episodes, strict=True):
-            rollout.messages = episode.messages
-        return rollouts, self._cost(rollouts, score_s)
-
-    def sampler(self, generator: torch.Generator) -> Sampler:
-        """A sampler that has read nothing yet."""
+    def sampler(self, limit: int, sampling: Sampling, seed: int) -> Sampler:
+        """A sampler that has read nothing yet, of the kind that the configuration names."""
         pad, end = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
-        return Sampler(self.model, pad=pad, ends=[end], generator=generator)
+        name = self.config.sampler
+        return build_sampler(name, self.model, pad=pad, ends=[end], limit=limit, sampling=sampling, seed=seed)
 
     def action_limit(self, task: Task) -> int:
         """Tokens that one action may have: the task's word, or less where the policy says so."""
         return min(task.max_action_tokens, self.max_action_tokens or task.max_action_tokens)
 
-    def take_turn(self, rollout: Rollout, episode: Episode, ids: list[int]) -> list[int]:
-        """Have sampled ids judged and enter them into the rollout, with what the environment says next.
+    def take_turn(self, rollout: Rollout, episode: Episode, action: Action) -> list[int]:
+        """Have an action judged and enter it into the rollout, with what the environment says next.
 
         Returns:
             The ids of what it says; none when the episode is done.
         """
+        ids = action.ids
         rollout.knowledge.append(episode.knowledge())
+        if action.hidden is not None:
+            rollout.hidden.append(action.hidden)
+        rollout.logprobs += action.logprobs or []
         text = self.chat.text(ids)
         start = len(rollout.completion_ids)
         rollout.completion_ids += ids
@@ -150,16 +148,12 @@ class LanguageModel:
         Returns:
             The sampled ids of each action, and what they cost; each counts as a rollout.
         """
-        generator = torch.Generator(self.device).manual_seed(seed)
-        actions: list[list[int]] = []
-        training = self.model.training
-        self.model.eval()
-        try:
-            for start in range(0, len(contexts), sampling.batch_size):
-                batch = contexts[start : start + sampling.batch_size]
-                actions += self.sampler(generator).extend(batch, limit, sampling)
-        finally:
-            self.model.train(training)
+        sampler = self.sampler(limit, sampling, seed)
+        for context in contexts:
+            sampler.add(context)
+        with self.playing():
+            found = {action.key: action.ids for action in sampler.actions()}
+        actions = [found[key] for key in range(len(contexts))]
         cost = PlayCost(rollouts=len(contexts))
         for context, action in zip(contexts, actions, strict=True):
             cost.prompt_tokens += len(context)
@@ -182,19 +176,36 @@ class LanguageModel:
         digest = hashlib.sha256(self.instructions.encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def save(self, folder: Path) -> None:
-        """Write weights (safetensors), tokenizer and instructions."""
+        """Write weights (safetensors; of a policy with an adapter the adapter's alone), tokenizer and instructions."""
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         (folder / "instructions.txt").write_text(self.instructions, encoding="utf-8")
 
+    def restore_adapter(self, folder: Path) -> None:
+        """Take over the adapter and the instructions that `save` wrote; this policy must have such an adapter.
 
-def load_policy(config: PolicyConfig, source: Source | None = None) -> LanguageModel:
+        Raises:
+            BadInput: the folder holds none, or another one.
+        """
+        restore(self.model, folder)
+        self.instructions = (folder / "instructions.txt").read_text(encoding="utf-8")
+
+
+def load_policy(
+    config: PolicyConfig, source: Source | None = None, adapter: AdapterConfig | None = None, seed: int = 0
+) -> LanguageModel:
     """Load a policy. trust_remote_code is off, always.
+
+    Args:
+        config: the policy.
+        source: where its weights are, if that was found already.
+        adapter: what is trained beside frozen weights; all weights are trained if None.
+        seed: of a fresh adapter.
 
     Raises:
         BadInput: the device or dtype is not to be had, or the source cannot be read.
@@ -203,38 +214,55 @@ def load_policy(config: PolicyConfig, source: Source | None = None) -> LanguageM
     if config.threads:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
-    dtype = choose_dtype(config.dtype, device)
-    extra = {"gguf_file": source.gguf} if source.gguf else {}
+    dtype = choose_dtype(config.dtype, device, trained=adapter is None)
+    quantised = adapter is not None and adapter.quantised
+    if quantised:
+        check_quantisation(device)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source.folder, padding_side="left", **extra)
         if source.gguf:
-            model = _from_gguf(source, dtype)
+            require(not quantised, "adapter=qlora needs safetensors, and this is GGUF; use adapter=lora")
+            tokenizer, model = _from_gguf(source, dtype)
         else:
-            model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=dtype)
-    except (OSError, ValueError, SafetensorError) as error:
-        if isinstance(error, BadInput):
-            raise
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+            bits = {"quantization_config": four_bits(), "device_map": {"": device}} if quantised else {}
+            tokenizer, model = _from_folder(source.folder, dtype, **bits)
+        saved = Path(source.folder) / "instructions.txt"
+        instructions = read_file(saved, LONGEST).decode() if saved.is_file() else ""
+    # A folder of a stranger makes transformers raise nearly anything; all of it means that it cannot be loaded.
+    except Exception as error:
+        told = "" if isinstance(error, BadInput | OSError) else f"{type(error).__name__}: "
+        first = (str(error).splitlines() or [""])[0][:300]
         raise BadInput(
-            f"policy {config.name}: cannot load {source.label}: {first}; offline, give policy.path=FOLDER"
+            f"policy {config.name}: cannot load {source.label}: {told}{first}; offline, give {offline_ways(config)}"
         ) from None
+    if adapter is not None:
+        model = attach(model, adapter, seed)
     policy = LanguageModel(config, source, model, tokenizer, device)
-    saved = Path(source.folder) / "instructions.txt"
-    if saved.is_file():
-        policy.instructions = saved.read_text(encoding="utf-8")
+    policy.instructions = instructions
     return policy
 
 
-def _from_gguf(source: Source, dtype: torch.dtype) -> Any:
+def _from_folder(folder: str, dtype: torch.dtype, **bits: Any) -> tuple[Any, Any]:
+    """Tokenizer and model, by folder or hub id. Weights come from safetensors or not at all."""
+    config = read_config(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True, **bits
+    )
+    return tokenizer, model
+
+
+def _from_gguf(source: Source, dtype: torch.dtype) -> tuple[Any, Any]:
     """Dequantise, and move the weights into a fresh model: one loaded from GGUF cannot be saved as it is."""
     if importlib.util.find_spec("gguf") is None:
         raise BadInput(f"{source.label}: reading GGUF needs the package gguf: pip install 'grpo-bench[gguf]'")
-    loaded = AutoModelForCausalLM.from_pretrained(source.folder, gguf_file=source.gguf, dtype=torch.float32)
+    where: dict[str, Any] = {"gguf_file": source.gguf, "trust_remote_code": False}
+    tokenizer = AutoTokenizer.from_pretrained(source.folder, padding_side="left", **where)
+    loaded = AutoModelForCausalLM.from_pretrained(source.folder, dtype=torch.float32, **where)
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
     fresh = AutoModelForCausalLM.from_config(AutoConfig.for_model(settings.pop("model_type"), **settings))
     fresh.load_state_dict(loaded.state_dict())
-    return fresh.to(dtype)
+    return tokenizer, fresh.to(dtype)
 
 
 def choose_device(name: str) -> torch.device:
@@ -254,14 +282,30 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 on cuda and float32 elsewhere.
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 itself; every CPU can, if slowly."""
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def choose_dtype(name: str, device: torch.device, *, trained: bool = True) -> torch.dtype:
+    """What the weights are held in.
+
+    `auto` is float32, but bfloat16 on cuda for weights that stay as they are: trained ones need float32, since a
+    bfloat16 has 8 bits of mantissa and a step of Adam at learning rates of 1e-5 is lost in its rounding.
 
     Raises:
-        BadInput: unknown name.
+        BadInput: unknown name, or bfloat16 on a device without it.
     """
     if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        return torch.bfloat16 if device.type == "cuda" and not trained and has_bf16(device) else torch.float32
     if name not in DTYPES:
         raise BadInput(f"policy.dtype={name}: use auto, {', '.join(DTYPES)}")
+    if name == "bfloat16" and not has_bf16(device):
+        name = torch.cuda.get_device_name(device)
+        raise BadInput(f"policy.dtype=bfloat16: {name} does not compute in it; use policy.dtype=float32")
     return DTYPES[name]
+
+
+def trains_in_bf16(name: str, device: torch.device) -> bool:
+    """Whether gradients are computed in bfloat16: on cuda, where it is there and dtype does not say otherwise."""
+    return device.type == "cuda" and name in ("auto", "bfloat16") and has_bf16(device)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.resources
 import importlib.util
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.errors import BadInput, require
+from tasks.files import located
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+
+SAMPLERS = ("batched", "hf")
+"""See `policies.sampler`."""
 
 
 @dataclass(kw_only=True)
@@ -29,14 +37,19 @@ class PolicyConfig:
     device: str = "auto"
     """auto (cuda if there is one), cpu, cuda, cuda:1."""
     dtype: str = "auto"
-    """auto (bfloat16 on cuda, float32 elsewhere), float32, bfloat16, float16."""
+    """What the weights are held in: auto (float32; below an adapter on cuda bfloat16), float32, bfloat16, float16.
+    With auto or bfloat16, gradients on cuda are computed in bfloat16."""
     max_action_tokens: int | None = None
     """A cap on one action beside the task's."""
+    sampler: str = "batched"
+    """How actions are sampled: batched (continuous batching, the KV cache kept over turns) or hf (transformers'
+    generate, every turn read anew: slow and plain)."""
     threads: int | None = None
     """CPU threads; None leaves torch's choice."""
 
     def __post_init__(self) -> None:
         require(self.threads is None or self.threads >= 1, f"policy.threads={self.threads} must be at least 1")
+        require(self.sampler in SAMPLERS, f"policy.sampler={self.sampler}: use one of {', '.join(SAMPLERS)}")
         cap = self.max_action_tokens
         require(cap is None or cap >= 1, f"policy.max_action_tokens={cap} must be at least 1")
 
@@ -61,25 +74,74 @@ def find_source(config: PolicyConfig) -> Source:
     """
     if config.path.startswith("package:"):
         package, _, folder = config.path.removeprefix("package:").partition("/")
-        root = importlib.resources.files(package).joinpath(folder)
-        return _folder(Path(str(root)), config.path)
-    path = Path(config.path).expanduser()
+        spec = importlib.util.find_spec(package) if package.isidentifier() else None
+        inside = ".." not in Path(folder).parts and not Path(folder).is_absolute()
+        named = spec is not None and bool(spec.submodule_search_locations) and inside
+        require(named, f"policy.path={config.path[:200]}: no such package; write package:PACKAGE/FOLDER")
+        return _folder(Path(str(importlib.resources.files(package).joinpath(folder))), config.path)
+    path = located(config.path, "policy.path")
     if path.exists():
         return _folder(path, path.name)
     variable = os.environ.get(config.gguf_variable or "")
     if variable:
-        file = Path(variable).expanduser()
+        file = located(variable, str(config.gguf_variable))
         if not file.is_file():
             raise BadInput(f"{config.gguf_variable}={variable}: no such file; it must name a GGUF file")
         return Source(str(file.parent), file.name, f"{file.name} ({config.gguf_variable})")
-    if config.gguf_package and not _cached(config.path):
+    if config.gguf_package and config.gguf_package.isidentifier() and not _cached(config.path):
         spec = importlib.util.find_spec(config.gguf_package)
         if spec is not None and spec.origin:
             for file in sorted(Path(spec.origin).parent.glob("*.gguf")):
                 return Source(str(file.parent), file.name, f"{file.name} (package {config.gguf_package})")
-    if config.path.startswith((".", "/", "~")) or config.path.count("/") != 1:
+    if not HUB_ID.fullmatch(config.path):
         raise BadInput(f"policy.path: no folder {config.path!r}; give a model folder or a hub id OWNER/NAME")
     return Source(config.path, None, config.path)
+
+
+def offline_ways(config: PolicyConfig) -> str:
+    """How this policy is had without a hub, for messages."""
+    ways = ["policy.path=FOLDER"]
+    if config.gguf_variable:
+        ways.append(f"{config.gguf_variable}=FILE.gguf in the environment")
+    if config.gguf_package:
+        ways.append(f"the package {config.gguf_package.replace('_', '-')}")
+    return ", or ".join(ways)
+
+
+def fingerprint(source: Source) -> str:
+    """A hash of the files that make a policy's weights and tokenizer, read without loading them.
+
+    Of a model on the hub it is the commit that lies in the cache, or that the hub names now.
+    """
+    folder = Path(source.folder)
+    if not folder.is_dir():
+        return hub_commit(source.folder)
+    read = ("*.safetensors", "config.json", "token*.json", "chat_template*", "vocab*", "instructions.txt")
+    names = (source.gguf,) if source.gguf else read
+    digest = hashlib.sha256()
+    for file in sorted({file for name in names for file in folder.glob(name)}):
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def hub_commit(hub_id: str) -> str:
+    """The commit of a hub's model: the cached one, or the newest.
+
+    Raises:
+        BadInput: it is not cached, and the hub cannot be reached.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    cached = try_to_load_from_cache(hub_id, "config.json")
+    if isinstance(cached, str):
+        return Path(cached).parent.name
+    try:
+        return str(HfApi().model_info(hub_id).sha)
+    except Exception as error:  # whatever stands between here and the hub, the way out is the same
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BadInput(f"{hub_id}: the hub cannot be reached ({reason}); offline, give policy.path=FOLDER") from None
 
 
 def _cached(hub_id: str) -> bool:

@@ -7,6 +7,7 @@ that a policy wrote) at a time and answers each with a *verdict*. Nothing here k
 from __future__ import annotations
 
 import hashlib
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -133,6 +134,23 @@ class Task(ABC):
     @abstractmethod
     def oracle(self, problem: Problem) -> list[str]:
         """Actions that solve the problem, turn by turn."""
+
+    def demonstration(self, problem: Problem, rng: random.Random) -> list[Message]:
+        """A chat in which the problem is played well, to be imitated before any algorithm begins (`warmstart=sft`).
+
+        Unless a task knows better it is the oracle's.
+
+        Args:
+            problem: of train; asking for others is asking for the answers.
+            rng: source of all choices, where there is more than one good way to play.
+
+        Returns:
+            Messages without the system message, the last one an action.
+        """
+        episode = self.start(problem)
+        for action in self.oracle(problem):
+            episode.step(action)
+        return episode.messages
 
     def fingerprint(self) -> str:
         """Hash over everything that decides what is asked and how it is scored; part of every record."""

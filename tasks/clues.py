@@ -6,6 +6,7 @@ unmatched copies of it, from left to right; otherwise grey.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,30 +27,46 @@ def marks(guess: str, secret: str) -> tuple[int, ...]:
     return tuple(result)
 
 
-def encode(words: list[str]) -> npt.NDArray[np.uint8]:
+def encode(words: Sequence[str]) -> npt.NDArray[np.uint8]:
     """Words as letters 0..25: uint8 [words, LENGTH]."""
     return np.frombuffer("".join(words).encode("ascii"), dtype=np.uint8).reshape(-1, LENGTH) - ord("a")
 
 
-def marks_table(guesses: list[str], secrets: list[str]) -> npt.NDArray[np.uint8]:
+BLOCK = 1 << 17
+"""Pairs of words marked at once: so many that their columns stay in the processor's cache."""
+
+
+def marks_table(guesses: Sequence[str], secrets: Sequence[str]) -> npt.NDArray[np.uint8]:
     """Marks of every guess against every secret as base-3 codes: uint8 [guesses, secrets], 242 means all green.
 
     The first letter is the lowest digit. Same result as `marks`, computed by whole columns.
     """
     guess, secret = encode(guesses), encode(secrets)
-    code = np.zeros((len(guess), len(secret)), dtype=np.uint8)
-    green = guess[:, None, :] == secret[None, :, :]
-    used = green.copy()
+    table = np.empty((len(guess), len(secret)), dtype=np.uint8)
+    block = max(BLOCK // max(len(secret), 1), 1)
+    for start in range(0, len(guess), block):
+        table[start : start + block] = _codes(guess[start : start + block].T[:, :, None], secret.T[:, None, :])
+    return table
+
+
+def _codes(guess: npt.NDArray[np.uint8], secret: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Codes [guesses, secrets] of letters [LENGTH, guesses, 1] and [LENGTH, 1, secrets]."""
+    green = [guess[i] == secret[i] for i in range(LENGTH)]
+    free = [~green[j] for j in range(LENGTH)]
+    code = np.zeros(green[0].shape, dtype=np.uint8)
     for i in range(LENGTH):
-        waiting = ~green[:, :, i]
-        yellow = np.zeros_like(waiting)
+        waiting = ~green[i]
+        grey = waiting.copy()
         for j in range(LENGTH):
             if j != i:
-                hit = waiting & ~used[:, :, j] & (guess[:, None, i] == secret[None, :, j])
-                used[:, :, j] |= hit
-                waiting &= ~hit
-                yellow |= hit
-        code += (2 * green[:, :, i] + yellow).astype(np.uint8) * np.uint8(3**i)
+                hit = guess[i] == secret[j]
+                hit &= grey
+                hit &= free[j]
+                # A hit was grey and free: now it is neither.
+                grey ^= hit
+                free[j] ^= hit
+        # Two digits' worth where green, one where yellow: not waiting, not grey.
+        code += ((~waiting).view(np.uint8) + (~grey).view(np.uint8)) * np.uint8(3**i)
     return code
 
 

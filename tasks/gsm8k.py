@@ -18,6 +18,7 @@ from typing import ClassVar, Literal, TypeGuard
 
 from tasks.api import FeedbackLevel, Split, check_sizes, split_of
 from tasks.errors import BadInput
+from tasks.files import located, read_file, why
 from tasks.gsm import GsmProblem, GsmTask
 from tasks.solutions import STRICT, number
 
@@ -84,7 +85,7 @@ Rows = Iterator[tuple[str, object]]
 def _load(path: str | None) -> dict[File, Rows]:
     if path is None:
         return _from_hub()
-    folder = Path(path).expanduser()
+    folder = located(path, "task.path")
     if not folder.is_dir():
         raise BadInput(f"{NEEDS}; there is no folder {folder}")
     return {"train": _from_file(folder / "train.jsonl"), "test": _from_file(folder / "test.jsonl")}
@@ -92,11 +93,11 @@ def _load(path: str | None) -> dict[File, Rows]:
 
 def _from_file(path: Path) -> Rows:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path).decode()
     except FileNotFoundError:
         raise BadInput(f"{NEEDS}; there is no file {path}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{NEEDS}; cannot read {path}: {error}") from None
+        raise BadInput(f"{NEEDS}; cannot read {path}: {why(error)}") from None
     # Not splitlines(): it also breaks at characters that JSON allows within a string (U+2028).
     for line_number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         where = f"{path}:{line_number}"

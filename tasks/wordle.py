@@ -12,18 +12,27 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import ClassVar
 
+import numpy as np
+import numpy.typing as npt
+
 from tasks.api import Component, Episode, FeedbackLevel, Message, Problem, Split, Task, Verdict, check_sizes, split_of
-from tasks.clues import GREEN, LENGTH, Clues, code_of, marks, marks_table
+from tasks.clues import GREEN, LENGTH, Clues, code_of, marks
 from tasks.errors import require
+from tasks.wordle_reasoning import reasoning
 from tasks.words import WordList, load_words
 
-ACTION = re.compile(r"\s*<think>(?P<think>[^<]*)</think>\s*<guess>\s*(?P<guess>[a-zA-Z]{5})\s*</guess>\s*")
+ACTION = re.compile(r"\s*+<think>(?P<think>[^<]*+)</think>\s*+<guess>\s*+(?P<guess>[a-zA-Z]{5})\s*+</guess>\s*+")
+"""Possessive (`*+`): ten million characters are read once, not given back one by one."""
 GUESS = re.compile(r"<guess>([^<]{0,40})</guess>")
+LONGEST = 1_000_000
+"""Characters of an action that is read at all; no guess is found in a longer one."""
 SYMBOL = "-?+"
 WORDLE_COMPONENTS = (
     Component(name="format", weight=0.05, low=-1, high=0, about="the action is one think block and one guess"),
@@ -80,18 +89,22 @@ class Game:
     words: WordList
     secret: str
     clues: Clues = field(default_factory=Clues)
-    possible: tuple[str, ...] = ()
+    places: npt.NDArray[np.intp] = field(init=False)
+    """Where in the list of secrets those stand that are still possible."""
 
     def __post_init__(self) -> None:
-        self.possible = self.words.secrets
+        self.places = np.arange(len(self.words.secrets))
+
+    @property
+    def possible(self) -> list[str]:
+        """The secrets that every mark so far allows."""
+        return [self.words.secrets[place] for place in self.places.tolist()]
 
     def play(self, guess: str) -> tuple[int, ...]:
         """Mark a valid guess and learn from it."""
         result = marks(guess, self.secret)
         self.clues.learn(guess, result)
-        codes = marks_table([guess], list(self.possible))[0]
-        wanted = code_of(result)
-        self.possible = tuple(word for word, code in zip(self.possible, codes.tolist(), strict=True) if code == wanted)
+        self.places = self.places[self.words.codes(guess)[self.places] == code_of(result)]
         return result
 
 
@@ -121,6 +134,11 @@ class WordleEpisode(Episode):
         """What the marks so far say."""
         return self._game.clues
 
+    @property
+    def possible(self) -> list[str]:
+        """The words of the list that could still be the secret."""
+        return self._game.possible
+
     def knowledge(self) -> Hashable:
         return (self._left, self._game.clues.key())
 
@@ -131,7 +149,7 @@ class WordleEpisode(Episode):
         reading = read_action(action)
         total, broken = game.clues.judge(reading.guess) if reading.guess else (1, ["no guess was given"])
         valid = reading.guess in task.guesses
-        before = math.log(len(game.possible))
+        before = math.log(len(game.places))
         self._turns -= 1
         self._left -= 1
         if valid:
@@ -140,7 +158,7 @@ class WordleEpisode(Episode):
             seen = row(reading.guess, result)
         else:
             seen = "That word is not in the list." if reading.guess else "No guess was found."
-        progress = (before - math.log(len(game.possible))) / max(math.log(len(task.words.secrets)), 1e-9)
+        progress = (before - math.log(len(game.places))) / max(math.log(len(task.words.secrets)), 1e-9)
         share = 1 - len(broken) / max(total, 1)
         verdict = Verdict(
             rewards={
@@ -193,8 +211,10 @@ class Reading:
 
 def read_action(action: str) -> Reading:
     """Read an action. Time is linear in its length; the text is only ever compared, never run."""
+    if len(action) > LONGEST:
+        return Reading("", False, {})
     match = ACTION.fullmatch(action)
-    found = [match] if match else list(GUESS.finditer(action))
+    found = [match] if match else list(islice(GUESS.finditer(action), 2))  # More than one guess is none.
     group = "guess" if match else 1
     if len(found) != 1:
         return Reading("", False, {})
@@ -255,6 +275,14 @@ class Wordle(Task):
     def oracle(self, problem: Problem) -> list[str]:
         assert isinstance(problem, WordleProblem)
         return [write_action("", problem.secret)]
+
+    def demonstration(self, problem: Problem, rng: random.Random) -> list[Message]:
+        """A player who writes the clues down and guesses a word, at random, that they all allow."""
+        episode = self.start(problem)
+        while not episode.done:
+            guess = rng.choice(episode.possible)
+            episode.step(write_action(reasoning(episode.clues, guess), guess))
+        return episode.messages
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
         """Adds `guesses`: turns used by a won game; one more than allowed for a lost one."""

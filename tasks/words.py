@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from tasks.clues import LENGTH
+import numpy as np
+import numpy.typing as npt
+
+from tasks.clues import LENGTH, marks_table
 from tasks.errors import BadInput
+from tasks.files import located, read_file, why
 
 PACKAGED = ("core", "scowl")
+LARGEST = 1 << 20
+"""Bytes that a file of words may have; the game's own 14,855 words have 89,130."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +25,13 @@ class WordList:
 
     secrets: tuple[str, ...]
     guesses: tuple[str, ...]
+    _codes: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict, compare=False, repr=False)
+
+    def codes(self, guess: str) -> npt.NDArray[np.uint8]:
+        """A guess's row of `marks_table`, uint8 [secrets]; computed once."""
+        if guess not in self._codes:
+            self._codes[guess] = marks_table([guess], self.secrets)[0]
+        return self._codes[guess]
 
 
 @cache
@@ -39,7 +52,7 @@ def load_words(words: str) -> WordList:
     elif words == "classic":
         secrets, guesses = _classic()
     else:
-        path = Path(words).expanduser()
+        path = located(words, "task.words")
         if path.is_dir():
             secrets = _read(path / "answers.txt")
             guesses = _read(path / "allowed.txt")
@@ -61,12 +74,12 @@ def _classic() -> tuple[set[str], set[str]]:
 
 def _read(path: Path) -> set[str]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path, LARGEST).decode()
     except FileNotFoundError:
         known = ", ".join((*PACKAGED, "classic"))
         raise BadInput(f"task.words: no file {path}; use {known}, a file or a folder") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"task.words: cannot read {path}: {error}") from None
+        raise BadInput(f"task.words: cannot read {path}: {why(error)}") from None
     return _parse(text, str(path))
 
 

@@ -1,7 +1,9 @@
-"""Fixtures for all tests: a policy small enough to be built, not loaded."""
+"""Fixtures for all tests: a policy small enough to be built, not loaded, and the clock for hostile texts."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,15 @@ def tiny() -> LanguageModel:
             name="tiny", path="package:policies/tiny/weights", device="cpu", dtype="float32", max_action_tokens=72
         )
     )
+
+
+@pytest.fixture
+def takes_less_than() -> Callable[[float, Callable[[], object]], bool]:
+    """Whether a call needs less than so many seconds of processor time in the best of three tries."""
+
+    def seconds(call: Callable[[], object]) -> float:
+        start = time.process_time()
+        call()
+        return time.process_time() - start
+
+    return lambda limit, call: any(seconds(call) < limit for _ in range(3))

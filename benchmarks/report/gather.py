@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -18,7 +18,7 @@ from benchmarks.claims import Answer, Claim, answer, load_claims
 from benchmarks.experiments import Experiment as Compared
 from benchmarks.experiments import differing, experiment_of
 from benchmarks.index import Index, read_index
-from benchmarks.reading import NAMES, Damaged, Run
+from benchmarks.reading import NAMES, Damaged, Run, is_number
 from benchmarks.report.axes import AXES, TOTALS
 from benchmarks.report.judging import Difference, judge
 from benchmarks.report.reaching import Reached, reach
@@ -58,7 +58,7 @@ class Experiment:
     def totals(self, axis: str) -> list[float] | None:
         """What each complete run spent in all; None where one of them did not measure it."""
         found = [run.about.get(TOTALS[axis]) for run in self.complete]
-        numbers = [float(value) for value in found if isinstance(value, int | float) and math.isfinite(value)]
+        numbers = [float(value) for value in found if is_number(value)]
         return numbers if found and len(numbers) == len(found) else None
 
 
@@ -198,7 +198,7 @@ def _front(experiments: Sequence[Compared], index: Index) -> dict[str, list[floa
         if any(np.isnan(spent).any() for spent in costs.values()):
             continue
         runs = [[complete.run for complete in experiment.runs.values()] for experiment in experiments]
-        found = index.recall(key := index.key(f"front {axis}", runs))
+        found = index.recall(key := index.key(f"front {axis}", runs), len(experiments))
         if found is None:
             tables = {str(place): e.matrix("solved", list(e.runs)) for place, e in enumerate(experiments)}
             found = list(front_probability(tables, costs, draws=FRONT_DRAWS))
@@ -208,8 +208,9 @@ def _front(experiments: Sequence[Compared], index: Index) -> dict[str, list[floa
 
 
 def _sign_of_life(directory: Path, run: Run, now: datetime) -> dict[str, str]:
-    folder = directory / run.name
-    times = [path.stat().st_mtime for path in folder.iterdir()] if folder.is_dir() else []
+    folder, times = directory / run.name, list[float]()
+    with suppress(OSError):  # A run that goes on may remove a file between the two looks.
+        times += [path.lstat().st_mtime for path in folder.iterdir()]
     silent = now.timestamp() - max(times, default=now.timestamp())
     state = "stalled" if run.status == "running" and silent > STALLED_AFTER_S else run.status
     points = json.loads(run.curve)

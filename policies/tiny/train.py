@@ -189,7 +189,7 @@ STAGES = (
     Stage(
         steps=300,
         horizon=300,
-        peak=4e-4,
+        peak=6e-4,
         habits=Habits(
             game=24,
             turn=40,
@@ -204,7 +204,8 @@ STAGES = (
             miscopy=0.10,
             misreckon=0.14,
             stubborn=True,
-            arbitrary=0.35,
+            arbitrary=0.0,
+            foreign=0.35,
         ),
     ),
 )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from algorithms.api import State
 from policies.api import Rollout, Sampling
 from policies.forks import play_forks
 from policies.language_model import LanguageModel
@@ -23,6 +24,7 @@ class StubSession:
         self.steps: list[dict[str, float]] = []
         self.charges: list[tuple[str, dict[str, float]]] = []
         self.kept: dict[str, list[dict[str, Any]]] = {}
+        self.log: list[Any] = []
         self.plays = 0
 
     def open(self) -> bool:
@@ -56,6 +58,9 @@ class StubSession:
 
     def step(self, metrics: Mapping[str, float]) -> None:
         self.steps.append(dict(metrics))
+
+    def resumable(self, state: Callable[[], State | None], *, weights: bool = True) -> State | None:
+        return None
 
     def keep(self, file: str, rows: Sequence[Mapping[str, Any]]) -> None:
         self.kept[file] = [dict(row) for row in rows]

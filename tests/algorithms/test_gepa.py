@@ -377,3 +377,24 @@ def test_an_endpoint_without_its_key_is_refused_before_anything_is_loaded(monkey
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     with pytest.raises(BadInput, match="NO_SUCH_KEY"):
         GEPA(GEPAConfig(reflector="endpoint", endpoint=EndpointConfig(model="m", key_variable="NO_SUCH_KEY")))
+
+
+def test_it_needs_no_more_memory_than_playing_since_nothing_is_kept_for_a_gradient(
+    tiny: LanguageModel, tmp_path: Path
+) -> None:
+    import torch
+
+    kept = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)
+        return tensor
+
+    task = GsmSynth(GsmSynthConfig(max_action_tokens=24))
+    tiny.instructions = task.instructions
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        GEPA(GEPAConfig(**SMALL)).improve(tiny, task, StubSession(tiny, task, tmp_path, updates=3))
+        assert not kept
+        assert all(parameter.grad is None for parameter in tiny.model.parameters())
+        tiny.model(torch.tensor([[1, 2, 3]]))
+    assert kept, "a pass with gradients is seen by this test"

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -175,6 +175,8 @@ def test_the_question_holds_instructions_actions_and_what_the_referee_said(wordl
         ("```text\nPlay.\n```", "Play."),
         ("```Play.```", "Play."),
         ("```\nUse ```a``` and b.\n```", "Use ```a``` and b."),
+        ("```two words\nPlay.```", "two words\nPlay."),
+        ("``````", ""),
     ],
 )
 def test_the_instructions_are_what_stands_between_the_fences(reply: str, instructions: str) -> None:
@@ -184,6 +186,20 @@ def test_the_instructions_are_what_stands_between_the_fences(reply: str, instruc
 def test_a_fence_that_is_not_closed_is_refused() -> None:
     with pytest.raises(Refused, match="does not close it"):
         read_reply("```\nPlay wordle by")
+
+
+@pytest.mark.parametrize("unit", ["a", " ", "\n", "`", "```", "```a\n", "é", "\ud800"])
+@pytest.mark.parametrize("head", ["", "```", "```a"])
+def test_a_reply_of_ten_megabytes_is_read_in_a_tenth_of_a_second(
+    head: str, unit: str, takes_less_than: Callable[[float, Callable[[], object]], bool]
+) -> None:
+    reply = head + unit * (10_000_000 // len(unit))
+
+    def read() -> None:
+        with suppress(Refused):
+            read_reply(reply)
+
+    assert takes_less_than(0.1, read)
 
 
 @pytest.mark.parametrize(
@@ -398,7 +414,7 @@ def test_a_connection_that_breaks_off_is_refused(ask: Callable[..., dict[str, st
         ask(url, retries=0)
 
 
-@pytest.mark.parametrize("tokens", [None, "many", -3])
+@pytest.mark.parametrize("tokens", [None, "many", -3, 10**400])
 def test_tokens_that_the_server_does_not_count_are_not_booked(
     ask: Callable[..., dict[str, str]], session: StubSession, tokens: Any
 ) -> None:
@@ -420,6 +436,9 @@ def test_the_key_is_in_no_reason(ask: Callable[..., dict[str, str]]) -> None:
     [
         ({"base_url": "localhost:8000"}, "give http://HOST:PORT/v1"),
         ({"base_url": "http://me:secret@host/v1"}, "no password in the address"),
+        ({"base_url": "http://host/v1?key=secret"}, "no password in the address"),
+        ({"base_url": "http://[::1/v1"}, "give http://HOST:PORT/v1"),
+        ({"base_url": "http://host:99999/v1"}, "give http://HOST:PORT/v1"),
         ({"timeout_s": 0.0}, "timeout_s=0 must be above 0"),
         ({"retries": 11}, "retries=11 must be from 0 to 10"),
     ],

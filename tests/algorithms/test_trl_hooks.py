@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import trl.trainer.utils
 from stub_session import StubSession
 from trl import GRPOTrainer
 
 from algorithms.grpo import GRPO, GRPOConfig
-from algorithms.trainer import RolloutTrainer, by_length
+from algorithms.trainer import RolloutTrainer
 from policies.language_model import LanguageModel
 from tasks.wordle import Wordle, WordleConfig
 
@@ -32,6 +33,8 @@ def test_trl_still_has_the_hooks() -> None:
         GRPOTrainer._generate_and_score_completions
     )
     assert "advantages.dim() == 1" in inspect.getsource(GRPOTrainer._compute_loss)
+    assert "self._get_per_token_logps_and_entropies(" in inspect.getsource(GRPOTrainer._compute_loss)
+    assert "compact = _use_triton(" in inspect.getsource(trl.trainer.utils.add_fused_lm_head)
 
 
 def test_environment_tokens_are_masked_out_of_the_loss(tiny: LanguageModel, tmp_path: Path) -> None:
@@ -77,19 +80,3 @@ def test_an_advantage_per_token_reaches_the_loss(tiny: LanguageModel, tmp_path: 
     trainer.algorithm.credit = lambda batch: batch.action_mask.float()  # type: ignore
     trainer.train()
     assert not all(torch.equal(before[name], tensor) for name, tensor in tiny.model.state_dict().items())
-
-
-def test_rows_outside_the_loss_take_no_place_in_micro_batches() -> None:
-    lengths, trained = torch.tensor([3, 1, 4, 1, 2, 1]), torch.tensor([1, 0, 1, 0, 1, 0])
-    completions = (torch.arange(4) < lengths[:, None]).long()
-    whole = {
-        "prompt_mask": torch.ones(6, 2, dtype=torch.long),
-        "completion_mask": completions,
-        "tool_mask": completions * trained[:, None],
-        "advantages": lengths.float(),
-    }
-    halves = by_length([{key: tensor[rows] for key, tensor in whole.items()} for rows in (slice(3), slice(3, 6))])
-    assert [part["advantages"].tolist() for part in halves] == [[2, 3], [4]]
-    assert [part["completion_mask"].shape for part in halves] == [(2, 3), (1, 4)]
-    rows = by_length([{key: tensor[row : row + 1] for key, tensor in whole.items()} for row in range(6)])
-    assert [part["advantages"].tolist() for part in rows] == [[1], [1], [1], [2], [3], [4]]

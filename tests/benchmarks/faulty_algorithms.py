@@ -45,6 +45,31 @@ class Honest(Algorithm):
         next(policy.model.parameters()).add_(self.config.step_size * amount)
 
 
+class Resumable(Honest):
+    """Honest, with a count of its own that it hands over."""
+
+    def improve(self, policy: LanguageModel, task: Task, session: Session) -> None:
+        self.updates = 0
+        saved = session.resumable(self.state)
+        if saved:
+            self.updates = saved["updates"]
+        problems = islice(session.problems(), 2 * self.updates, None)
+        while session.open():
+            self.updates += 1
+            self.update(policy, task, session, list(islice(problems, 2)))
+
+    def state(self) -> dict[str, Any]:
+        return {"updates": self.updates}
+
+    def nudge(self, policy: LanguageModel, amount: float) -> None:
+        super().nudge(policy, amount * self.updates)
+
+
+class ForgetsItsCount(Resumable):
+    def state(self) -> dict[str, Any]:
+        return {"updates": 0}
+
+
 class PeeksAtVal(Honest):
     def update(self, policy: LanguageModel, task: Task, session: Session, problems: list[Problem]) -> None:
         super().update(policy, task, session, list(task.problems("val")[:2]))

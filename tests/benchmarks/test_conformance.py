@@ -32,6 +32,7 @@ FAST = "task.max_action_tokens=24"
         (algorithms.WrongShape, "advantages", "shape (8, 1)"),
         (algorithms.NotANumber, "advantages", "not finite"),
         (algorithms.NanUpdate, "finite", "after update 1"),
+        (algorithms.ForgetsItsCount, "resumes", "another end"),
         (algorithms.CountsAcrossRuns, "isolation", "CountsAcrossRuns.updates"),
         (algorithms.KeepsTheFirstPolicy, "isolation", "policy of the first"),
         (algorithms.RewardsItself, "isolation", "the task"),
@@ -52,8 +53,9 @@ def test_a_planted_fault_of_an_algorithm_is_found(algorithm: type[Any], rule: st
     assert says in " ".join(finding.problem for finding in findings)
 
 
-def test_an_honest_algorithm_keeps_every_rule() -> None:
-    check_algorithm(algorithms.Honest, FAST)
+@pytest.mark.parametrize("algorithm", [algorithms.Honest, algorithms.Resumable])
+def test_an_honest_algorithm_keeps_every_rule(algorithm: type[Any]) -> None:
+    check_algorithm(algorithm, FAST)
 
 
 def test_an_algorithm_whose_setting_has_no_default_is_named_with_the_key() -> None:

@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from benchmarks.budget import BudgetConfig
-from benchmarks.config import GROUPS, check_config, compose_config
+from benchmarks.config import ADAPTERS, GROUPS, WARM_STARTS, check_config, compose_config
 from benchmarks.evaluation import EvaluateConfig
 from benchmarks.plugins import BUILT_IN, KINDS, installed, load_class
 from benchmarks.presets import presets
@@ -23,6 +23,8 @@ def test_every_preset_states_every_setting_so_that_each_can_be_overridden(group:
         "budget": BudgetConfig,
         "evaluate": EvaluateConfig,
         "policy": PolicyConfig,
+        "adapter": ADAPTERS.get(name),
+        "warmstart": WARM_STARTS.get(name),
     }.get(group) or load_class("tasks" if group == "task" else "algorithms", name).Config
     assert set(config[group]) == {field.name for field in fields(schema)}
     assert config[group].name == name

@@ -7,6 +7,7 @@ here, exactly, before the two are compared.
 from __future__ import annotations
 
 from itertools import groupby
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -95,6 +96,18 @@ def test_decoding_with_a_cache_costs_as_much_as_one_pass_without_its_heads() -> 
     shape = model_shape(build("tiny"))
     pieces = shape.forward(50, heads=0) + sum(shape.forward(1, context=50 + i) for i in range(30))
     assert pieces == pytest.approx(shape.forward(80, heads=30))
+
+
+def test_weights_that_are_packed_into_four_bits_count_as_many_as_they_are() -> None:
+    model = build("tiny")
+    whole = model_shape(model)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and module is not model.get_output_embeddings():
+            # As bitsandbytes does it: two weights to a byte, the shape kept beside them.
+            packed = torch.nn.Parameter(torch.zeros(module.weight.numel() // 2, 1, dtype=torch.uint8), False)
+            packed.quant_state = SimpleNamespace(shape=module.weight.shape)
+            module.weight = packed
+    assert model_shape(model).body == whole.body
 
 
 def test_frozen_weights_save_their_gradients_only() -> None:

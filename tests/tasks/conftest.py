@@ -1,9 +1,7 @@
-"""What the tests of tasks/ share: the data that is measured on but not shipped, and the clock for hostile texts."""
+"""What the tests of tasks/ share: the data that is measured on but not shipped."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,15 +24,3 @@ def gsm8k_folder() -> Path:
 @pytest.fixture(scope="session")
 def wordle_folder() -> Path:
     return _shared("wordle")
-
-
-@pytest.fixture
-def takes_less_than() -> Callable[[float, Callable[[], object]], bool]:
-    """Whether a call needs less than so many seconds of processor time in the best of three tries."""
-
-    def seconds(call: Callable[[], object]) -> float:
-        start = time.process_time()
-        call()
-        return time.process_time() - start
-
-    return lambda limit, call: any(seconds(call) < limit for _ in range(3))

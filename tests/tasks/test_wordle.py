@@ -205,13 +205,29 @@ def test_actions_are_read_as_they_stand(action: str, guess: str, well_formed: bo
     ],
 )
 @pytest.mark.parametrize("head", ["", "<think>", "<think></think><guess>", "<think></think><guess>apple</guess>"])
-def test_a_megabyte_of_anything_is_judged_in_a_tenth_of_a_second(
+def test_ten_megabytes_of_anything_are_judged_in_a_tenth_of_a_second(
     head: str, unit: str, takes_less_than: Callable[[float, Callable[[], object]], bool]
 ) -> None:
     task = wordle()
     problem = of_secret(task, "apple")
-    text = head + unit * (1_000_000 // len(unit))
+    text = head + unit * (10_000_000 // len(unit))
     assert takes_less_than(0.1, lambda: task.start(problem).step(text))
+
+
+def test_a_million_characters_are_read_in_a_twentieth_of_a_second(
+    takes_less_than: Callable[[float, Callable[[], object]], bool],
+) -> None:
+    for unit in (" ", "a", "\u3000", "<guess>", "<guess> ", "<guess>apple</guess>", "</think><guess>"):
+        for head in ("", "<think>", "<think></think><guess>"):
+            text = (head + unit * 1_000_000)[:1_000_000]
+            assert takes_less_than(0.05, lambda text=text: read_action(text)), (head, unit)  # type: ignore[misc]
+
+
+def test_in_more_than_a_million_characters_no_guess_is_found() -> None:
+    guess = "<think>%s</think><guess>apple</guess>"
+    least = len(guess % "")
+    assert read_action(guess % ("a" * (1_000_000 - least))).guess == "apple"
+    assert read_action(guess % ("a" * (1_000_001 - least))).guess == ""
 
 
 @given(st.lists(st.text() | st.text("<>/thinkguesapl ", max_size=60), min_size=6, max_size=6))

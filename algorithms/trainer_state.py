@@ -1,0 +1,88 @@
+"""What the trainer needs to go on beside the weights: optimiser, schedule, global generators, and the algorithm's own.
+
+The generators are put back at the first step and not before: the trainer draws from them while it is set up.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from algorithms.credit_samples import LAST
+from algorithms.optimizer_state import optimizer_state, put_optimizer_state
+
+if TYPE_CHECKING:
+    from algorithms.api import State
+    from algorithms.trainer import RolloutTrainer
+
+
+def trainer_state(trainer: RolloutTrainer) -> State | None:
+    """The state after an update; None while its rollouts are to be used for another one."""
+    if trainer._step % (trainer.args.steps_per_generation * trainer.num_iterations):
+        return None
+    return {
+        "updates": trainer.state.global_step,
+        "optimizer": optimizer_state(trainer.optimizer),
+        "schedule": trainer.lr_scheduler.state_dict(),
+        "generators": generators(trainer.policy.device),
+        "algorithm": trainer.algorithm.state(),
+        "last_credit": None if trainer.session.open() else trainer.last_credit(),
+    }
+
+
+def go_on(trainer: RolloutTrainer, state: State) -> None:
+    """Make a new trainer go on from a state; its policy has its weights already."""
+    if state["last_credit"] is not None:
+        trainer.session.keep(LAST, state["last_credit"])
+    done = state["updates"] * trainer.algorithm.config.problems_per_update
+    trainer.train_dataset = trainer.train_dataset.select(range(done, len(trainer.train_dataset)))
+    trainer.add_callback(GoOn(trainer, state))
+    trainer.algorithm.restore(state["algorithm"])
+
+
+class GoOn(TrainerCallback):  # type: ignore[misc]
+    """Puts a state back when training begins."""
+
+    def __init__(self, trainer: RolloutTrainer, state: State) -> None:
+        self.trainer, self.saved = trainer, state
+        self.first = True
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **parts: Any
+    ) -> None:
+        """Put optimiser, schedule and count back."""
+        put_optimizer_state(self.trainer.optimizer, self.saved["optimizer"])
+        self.trainer.lr_scheduler.load_state_dict(dict(self.saved["schedule"]))
+        state.global_step = self.trainer._globalstep_last_logged = self.saved["updates"]
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Put the generators back."""
+        if self.first:
+            put_generators(self.trainer.policy.device, self.saved["generators"])
+        self.first = False
+
+
+def generators(device: torch.device) -> dict[str, Any]:
+    """The states of the global generators that dropout and libraries draw from."""
+    kind, words, *rest = np.random.get_state()  # noqa: NPY002
+    return {
+        "python": random.getstate(),
+        "numpy": [kind, torch.from_numpy(np.asarray(words, np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def put_generators(device: torch.device, states: State) -> None:
+    """The inverse of `generators`."""
+    version, numbers, gauss = states["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    kind, words, *rest = states["numpy"]
+    np.random.set_state((kind, words.numpy(), *rest))  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] is not None:
+        torch.cuda.set_rng_state(states["cuda"], device)

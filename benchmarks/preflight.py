@@ -1,0 +1,122 @@
+"""What can be refused before a policy is loaded: no such device, numbers that it has not got, too little memory.
+
+The estimate is `policies.memory`'s formula. What is certain (weights, gradients, optimiser) must fit into the memory
+that is free; what the longest episodes would need is told, by `run --dry-run`, and not refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from algorithms.policy_gradient import PolicyGradient
+from benchmarks.wording import memory
+from policies.source import Source, offline_ways
+from tasks.api import Task
+from tasks.errors import BadInput
+
+if TYPE_CHECKING:
+    from benchmarks.config import RunConfig
+    from policies.memory import Load, Need
+
+REPLY = 40
+"""Tokens that an environment's reply takes at most, with the chat template's own."""
+PLAYED = 256
+"""Rollouts that an algorithm without gradients plays at once, at most (`policies.api.Sampling.batch_size`)."""
+EXPANDED = 32
+"""Bytes that a byte of a GGUF file may become: 4 bits in the file, 16 bytes in training."""
+
+
+def refuse_unfit(config: RunConfig, source: Source, task: Task) -> None:
+    """Refuse what this machine cannot do.
+
+    Raises:
+        BadInput: no such device or numbers, or less free memory than is certainly needed.
+    """
+    from policies.adapter import check_quantisation
+    from policies.language_model import choose_device, choose_dtype
+    from policies.memory import free_memory
+
+    device = choose_device(config.policy.device)
+    choose_dtype(config.policy.dtype, device, trained=config.adapter is None)
+    if config.adapter is not None and config.adapter.quantised:
+        check_quantisation(device)
+    free, total = free_memory(device)
+    # Reading the configuration out of a GGUF takes seconds; a small file fits whatever it says.
+    if source.gguf and (Path(source.folder) / source.gguf).stat().st_size * EXPANDED < free:
+        return
+    certain = memory_need(config, source, task).certain
+    if certain <= free:
+        return
+    where = f"{device} has {memory(free)} of {memory(total)} free"
+    if certain <= total:
+        where += f": other processes hold {memory(total - free)}"
+    ways = ["a smaller policy", "a larger device"]
+    if updates_weights(config) and (config.adapter is None or not config.adapter.quantised):
+        ways.insert(0, "adapter=lora" if config.adapter is None else "adapter=qlora")
+    raise BadInput(
+        f"policy={config.policy.name} with {config.algo.name} needs {memory(certain)} at least, and {where}; "
+        f"use {', '.join(ways[:-1])} or {ways[-1]}"
+    )
+
+
+def updates_weights(config: RunConfig) -> bool:
+    """Whether the algorithm computes gradients; what never does needs no more memory than playing."""
+    return issubclass(config.algorithm_class, PolicyGradient)
+
+
+def memory_need(config: RunConfig, source: Source, task: Task) -> Need:
+    """What a run needs on its device, by formula."""
+    from policies.language_model import choose_device, choose_dtype, trains_in_bf16
+    from policies.memory import need, skeleton
+
+    device = choose_device(config.policy.device)
+    return need(
+        skeleton(source, config.adapter, offline_ways(config.policy)),
+        widest(config, task),
+        dtype=choose_dtype(config.policy.dtype, device, trained=config.adapter is None),
+        bf16=trains_in_bf16(config.policy.dtype, device),
+        adapter=config.adapter,
+        device=device.type,
+    )
+
+
+def widest(config: RunConfig, task: Task) -> Load:
+    """The longest episodes and the largest batches that a run can come to."""
+    from policies.memory import Load, tokens_of
+
+    limit = min(task.max_action_tokens, config.policy.max_action_tokens or task.max_action_tokens)
+    messages = task.start(task.problems("train")[0]).messages
+    prompt = tokens_of([task.instructions, *(message["content"] for message in messages)]) + REPLY
+    evaluate, updates = config.evaluate, updates_weights(config)
+    tests, samples = len(task.problems("test")), evaluate.test_samples
+    episodes = min(evaluate.test_problems or tests, tests) * samples
+    rollouts = config.algo.problems_per_update * config.algo.group_size if updates else PLAYED
+    return Load(
+        updates=updates,
+        micro_batch=config.algo.micro_batch(rollouts) if updates else 0,
+        rows=min(max(rollouts, episodes), evaluate.batch_size),
+        prompt=prompt,
+        longest=prompt + task.max_turns * (limit + REPLY),
+        checkpointing=updates and config.algo.gradient_checkpointing,
+    )
+
+
+def memory_lines(config: RunConfig, source: Source, task: Task) -> list[str]:
+    """What `run --dry-run` says of memory."""
+    from policies.language_model import choose_device
+    from policies.memory import free_memory
+
+    found = memory_need(config, source, task)
+    free, _ = free_memory(choose_device(config.policy.device))
+    parts = [("weights", found.weights), ("gradients", found.gradients), ("optimiser", found.optimiser)]
+    told = ", ".join(f"{name} {memory(size)}" for name, size in parts if size)
+    train = f"{memory(found.update)} more to train on and " if found.update else ""
+    lines = [
+        f"memory by formula: {told}; the longest episodes take {train}{memory(found.play)} more to play; "
+        f"{memory(found.most)} at most, {memory(free)} are free"
+    ]
+    if found.most > free:
+        knobs = "evaluate.batch_size and policy.micro_batch_size"
+        lines.append(f"memory may run out: lower {knobs}, or set batch.gradient_checkpointing=true")
+    return lines

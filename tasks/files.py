@@ -1,0 +1,67 @@
+"""Reading a file that somebody else may have written: a regular file of a limited size, never a pipe or a device."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from tasks.errors import BadInput
+
+LARGEST = 256 * 2**20
+"""Bytes that a user's file may have unless its reader says otherwise."""
+
+
+def located(text: str, what: str) -> Path:
+    """The path that a user's text means.
+
+    Args:
+        text: as typed; `~` is the home folder.
+        what: the setting that it was given for.
+
+    Raises:
+        BadInput: no file system can hold such a path, or it may not be looked at.
+    """
+    try:
+        path = Path(text).expanduser()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a loop of links, a NUL, a home that nobody has
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise BadInput(f"{what}: {text[:200]!r} is no path that can be used ({reason})") from None
+    return path
+
+
+def read_file(path: Path, largest: int = LARGEST, *, follow: bool = True) -> bytes:
+    """A regular file's content.
+
+    Args:
+        path: of the file.
+        largest: bytes that it may have.
+        follow: whether it may be a symbolic link.
+
+    Raises:
+        OSError: it is not there, may not be read, is no regular file, is a link, or is larger than that.
+    """
+    # Not blocking: opening a pipe would wait for somebody to write into it.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    try:
+        handle = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP and not follow:
+            raise OSError(errno.ELOOP, "it is a symbolic link") from None
+        raise
+    with os.fdopen(handle, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        content = stream.read(largest + 1)
+    if len(content) > largest:
+        raise OSError(errno.EFBIG, f"it is larger than {largest / 2**20:g} MiB")
+    return content
+
+
+def why(error: OSError | UnicodeDecodeError) -> str:
+    """The reason alone: an operating system's message holds the whole path, and with it whose home it is in."""
+    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
