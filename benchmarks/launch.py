@@ -13,6 +13,7 @@ from benchmarks.config import RunConfig, check_config, compose_config, hydra_wor
 from benchmarks.lock import holder
 from benchmarks.manifest import command_line
 from benchmarks.presets import CONF
+from benchmarks.quiet import quiet_libraries
 from benchmarks.record import RUNS, Record
 from tasks.api import Task
 from tasks.errors import BadInput, RunFailed
@@ -104,6 +105,7 @@ def sweep(overrides: Sequence[str]) -> int:
     words_for_hydra = [hydra_word(word) for word in overrides]
 
     def job(config: DictConfig) -> None:
+        quiet_libraries()  # A launcher may have started another process.
         words = [typed.get(word, word) for word in HydraConfig.get().overrides.task]
         run_in_sweep(check_config(config), words)
 

@@ -187,8 +187,8 @@ STAGES = (
         ),
     ),
     Stage(
-        steps=400,
-        horizon=400,
+        steps=300,
+        horizon=300,
         peak=6e-4,
         habits=Habits(
             game=24,
@@ -204,8 +204,8 @@ STAGES = (
             miscopy=0.10,
             misreckon=0.14,
             stubborn=True,
-            arbitrary=0.10,
-            foreign=0.30,
+            arbitrary=0.0,
+            foreign=0.35,
         ),
     ),
 )
