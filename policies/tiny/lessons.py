@@ -4,9 +4,9 @@ Three things are in the lessons on purpose, so that every family of algorithms h
 
 - *Instructions matter.* A demonstrator breaks one kind of clue often, unless its system prompt holds the rule naming
   that kind; then it seldom does. The same for the steps of a calculation.
-- *Feedback matters for what it says.* After some actions a referee's lines follow, and then a second try at the same
-  action that mends what the lines name. In early stages some lines are arbitrary, and obeyed all the same; in the last
-  some were said of another guess, are recognised as such, and ignored.
+- *Feedback matters.* After some actions a referee's lines follow, and then a second try at the same action that mends
+  what the lines name. Some lines are arbitrary, and obeyed all the same. A second try without such lines repeats the
+  same kinds of faults in the last stages, and one after true lines has none.
 - *Every failure occurs* that the reward components tell apart: broken format, no real word, broken clues, no progress,
   wrong arithmetic, no steps.
 
@@ -17,7 +17,6 @@ val and test is something that tiny must not know. Questions of val and test are
 from __future__ import annotations
 
 import random
-from collections import deque
 from dataclasses import dataclass
 
 from policies.tiny.tokenizer import GSM_RULES, RETRY, WORDLE_RULES
@@ -60,9 +59,6 @@ class Habits:
     """In a revision, ignore the same kinds of clues again unless the referee names what was wrong, and then none."""
     arbitrary: float = 0.4
     """Share of revisions of a guess in which the referee's lines are arbitrary, and obeyed all the same."""
-    foreign: float = 0.0
-    """Share in which the lines were said of another guess, in another game. In a stage that has any, every line is
-    marked in the thought, `e+` where it is true of the first guess and `e-` where not, and then ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +95,6 @@ class WordleTeacher:
         splits = SPLITS if habits.all_secrets else SPLITS[:1]
         self.problems = [problem for split in splits for problem in task.problems(split)]
         self.guesses = task.words.guesses
-        self.said: deque[list[str]] = deque(maxlen=256)
-        """What the referee said of the latest faulty guesses."""
 
     def _slips(self, rules: tuple[str, ...], often: float) -> list[bool]:
         return [self.rng.random() < (HELD if rule in rules else often) for rule in WORDLE_RULES]
@@ -180,22 +174,15 @@ class WordleTeacher:
         _, lines = clues.judge(first)
         if first not in self.task.guesses:
             lines.insert(0, f"'{first}' is not a word")
-        kind, true_lines = rng.random(), lines
+        kind = rng.random()
         if kind < 0.25 or not lines:
             lines = [RETRY]
         elif kind > 1 - self.habits.arbitrary:
             lines = arbitrary_lines(first, rng.choice(self.guesses), rng)
-        elif kind > 1 - self.habits.arbitrary - self.habits.foreign and self.said:
-            lines = rng.choice(self.said)
-        own = any(line in true_lines for line in lines) if self.habits.foreign else lines is true_lines
-        if true_lines:
-            self.said.append(true_lines)
-        heeded = [line for line in lines if line in true_lines] if self.habits.foreign else lines
-        named = obey(heeded)
-        marked = marks_of(lines, true_lines) if self.habits.foreign else ""
+        named = obey(lines)
         slips = self._slips(rules, self.habits.slip)
         if self.habits.stubborn:
-            slips = [False] * 4 if own else careless
+            slips = [False] * 4 if kind <= 1 - self.habits.arbitrary and lines != [RETRY] else careless
         loose = merge(
             Clues(
                 fixed={} if slips[0] else clues.fixed,
@@ -214,7 +201,7 @@ class WordleTeacher:
                 *chat,
                 {"role": "assistant", "content": write_action(notes(clues), first)},
                 {"role": "user", "content": "\n".join(lines)},
-                {"role": "assistant", "content": write_action(notes(merge(clues, named)) + marked, second)},
+                {"role": "assistant", "content": write_action(notes(merge(clues, named)), second)},
             ],
             (False,) * sum(message["role"] == "assistant" for message in chat) + (False, True),
         )
@@ -234,11 +221,6 @@ def arbitrary_lines(first: str, wanted: str, rng: random.Random) -> list[str]:
             elif first[position] not in wanted and rng.random() < 0.4:
                 lines.append(f"'{first[position]}' is not in the word")
     return list(dict.fromkeys(lines)) or [f"'{first}' is not the secret word"]
-
-
-def marks_of(lines: list[str], true_lines: list[str]) -> str:
-    """For the first lines, the letter that each names and whether it is true of the guess; nothing of a plain retry."""
-    return "".join(f" {line[1]}{'+' if line in true_lines else '-'}" for line in lines[:4] if line != RETRY)
 
 
 def obey(lines: list[str]) -> Clues:
