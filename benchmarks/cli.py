@@ -30,12 +30,14 @@ def run(context: typer.Context) -> None:
     With -m, values separated by commas are swept: -m +algo=grpo seed=0,1,2. `list` shows the names.
     With --dry-run, the plan is printed with an estimate of what it will cost, and nothing is recorded.
     """
+    from benchmarks.interruption import ignore_interruptions
     from benchmarks.launch import launch
 
     quiet_libraries()
     try:
         sys.exit(launch(context.args))
     except KeyboardInterrupt:
+        ignore_interruptions()
         typer.echo("interrupted; the same command goes on from here", err=True)
         sys.exit(130)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 
@@ -25,6 +27,19 @@ def replace_file(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def open_file(path: Path, flags: int) -> int:
+    """A regular file's handle, by the flags of `os.open`.
+
+    Raises:
+        OSError: it is a link, a pipe or a device, or cannot be opened.
+    """
+    handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)  # A pipe would wait for its other end.
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return handle
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -30,12 +31,17 @@ def unstoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+    before = ignore_interruptions()
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def ignore_interruptions() -> dict[int, Any]:
+    """Let neither signal count any more. Returns their handlers until now."""
+    return {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.errors import RunFailed
+from tasks.errors import BadInput, RunFailed
 
 FOLDER = ".locks"
 BEAT_S = 30.0
@@ -75,6 +75,7 @@ def held(directory: Path, name: str) -> Iterator[Lock]:
 
     Raises:
         Held: another process does.
+        BadInput: the results folder is on a disk that takes no locks.
         OSError: the results folder cannot be written.
     """
     (directory / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -104,6 +105,9 @@ def _take(path: Path) -> Lock:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise Held(_holder(path.read_text() if path.exists() else "")) from None
+            except OSError as error:
+                where = f"results.dir={path.parent.parent}"
+                raise BadInput(f"{where}: its disk takes no locks ({error.strerror}); use another") from None
             if not path.exists() or os.fstat(handle).st_ino != path.stat().st_ino:
                 os.close(handle)  # Its holder removed it in between.
                 continue

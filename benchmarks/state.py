@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from benchmarks.disk import sync_folder
+from benchmarks.disk import open_file, sync_folder
 from benchmarks.record import STATE
 from benchmarks.tensor_file import read_about, read_tensors, write_tensors
 from benchmarks.wording import one_line
@@ -114,8 +114,7 @@ class StateStore:
         size, check = self._log_size + len(lines), self._log_check.copy()
         check.update(lines)
         log_path, path = self.folder / LOG, self._slot(self._next)
-        handle = os.open(log_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        with os.fdopen(handle, "r+b") as stream:
+        with os.fdopen(open_file(log_path, os.O_RDWR | os.O_CREAT), "r+b") as stream:
             stream.seek(self._log_size)
             stream.write(lines)
             stream.truncate()
@@ -155,7 +154,8 @@ class StateStore:
 
     def _read_log(self) -> bytes:
         try:
-            return (self.folder / LOG).read_bytes()
+            with os.fdopen(open_file(self.folder / LOG, os.O_RDONLY), "rb") as stream:
+                return stream.read()
         except OSError:
             return b""
 

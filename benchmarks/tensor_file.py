@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
+from benchmarks.disk import open_file
+
 if TYPE_CHECKING:
     import torch
 
@@ -51,8 +53,7 @@ def write_tensors(path: Path, about: Mapping[str, Any], tensors: Mapping[str, to
     for array in arrays:
         check.update(array)
     head = head.replace(UNKNOWN.encode(), check.hexdigest().encode(), 1)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-    with os.fdopen(handle, "wb", buffering=0) as stream:
+    with os.fdopen(open_file(path, os.O_WRONLY | os.O_CREAT), "wb", buffering=0) as stream:
         for part in (memoryview(head), *arrays):
             while part:
                 part = part[stream.write(part) :]
@@ -72,7 +73,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    content = path.read_bytes()
+    with os.fdopen(open_file(path, os.O_RDONLY), "rb") as stream:
+        content = stream.read()
     head = content[: _head_size(content[:8], len(content))]
     check, about = _metadata(head)
     found = xxhash.xxh3_128(head.replace(check.encode(), UNKNOWN.encode(), 1))
@@ -92,9 +94,9 @@ def read_about(path: Path) -> dict[str, Any]:
         ValueError: it is not such a file.
         OSError: it cannot be read.
     """
-    with path.open("rb") as stream:
+    with os.fdopen(open_file(path, os.O_RDONLY), "rb") as stream:
         head = stream.read(8)
-        return _metadata(head + stream.read(_head_size(head, path.stat().st_size) - 8))[1]
+        return _metadata(head + stream.read(_head_size(head, os.fstat(stream.fileno()).st_size) - 8))[1]
 
 
 def _head_size(start: bytes, whole: int) -> int:

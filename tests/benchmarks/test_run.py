@@ -17,8 +17,10 @@ from rich.console import Console
 from benchmarks.config import RunConfig, check_config, compose_config
 from benchmarks.launch import launch
 from benchmarks.ledger import APART, VARIABLE
+from benchmarks.lock import holder
 from benchmarks.record import Record, records
 from benchmarks.run import run
+from benchmarks.state import StateStore
 from benchmarks.table import read_table
 from tasks.errors import BadInput
 
@@ -235,7 +237,7 @@ def test_an_algorithm_that_raises_leaves_a_failed_record_with_the_reason(
     assert len(record.read_rows("curve.parquet")) == 1
 
 
-def test_ctrl_c_leaves_an_interrupted_record_with_what_was_measured(tmp_path: Path) -> None:
+def test_being_stopped_twice_leaves_an_interrupted_record_with_what_was_measured(tmp_path: Path) -> None:
     words = [*SMALL, "budget.updates=500", f"results.dir={tmp_path}"]
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "benchmarks", "run", *words], stdout=subprocess.PIPE, text=True
@@ -244,6 +246,8 @@ def test_ctrl_c_leaves_an_interrupted_record_with_what_was_measured(tmp_path: Pa
     for line in process.stdout:
         if "  update 1  " in line:
             break
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
@@ -251,6 +255,8 @@ def test_ctrl_c_leaves_an_interrupted_record_with_what_was_measured(tmp_path: Pa
     assert record.status == "interrupted"
     assert record.read_rows("curve.parquet")[0]["spent/updates"] == 0
     assert len(record.read_rows("ledger.parquet")) >= 1
+    assert StateStore(record.folder).newest()
+    assert holder(tmp_path, record.name) is None
 
 
 def test_a_sweep_runs_every_combination_and_skips_what_is_complete(tmp_path: Path) -> None:

@@ -160,6 +160,40 @@ def test_a_pickle_in_the_place_of_a_state_is_not_unpickled(tmp_path: Path) -> No
     assert not trace.exists()
 
 
+def test_nothing_is_read_or_written_through_planted_links(tmp_path: Path) -> None:
+    elsewhere, record = tmp_path / "elsewhere", tmp_path / "record"
+    for folder in (elsewhere, record):
+        folder.mkdir()
+        saved_up_to(folder, 2)
+    treasure = {path: path.read_bytes() for path in (elsewhere / "state").iterdir()}
+    for path in (record / "state").iterdir():
+        path.unlink()
+        path.symlink_to(elsewhere / "state" / path.name)
+    store = StateStore(record)
+    assert store.newest() is None
+    assert len(store.damage) == 2
+    with pytest.raises(OSError, match="symbolic link"):
+        save(store, 3)
+    store.remove()
+    (record / "state").symlink_to(elsewhere / "state")
+    assert store.newest() is None
+    save(store, 3)
+    Record(record).write("status", b"failed")
+    (record / ".status.part").symlink_to(elsewhere / "state" / "0.safetensors")
+    Record(record).write("status", b"running")
+    assert {path: path.read_bytes() for path in (elsewhere / "state").iterdir()} == treasure
+
+
+def test_a_pipe_in_the_place_of_a_state_is_not_waited_for(tmp_path: Path) -> None:
+    store = saved_up_to(tmp_path, 2)
+    newest = files(tmp_path)[0]
+    newest.unlink()
+    os.mkfifo(newest)
+    found = store.newest()
+    assert found
+    assert found.updates == 1
+
+
 def test_tensors_of_all_kinds_survive(tmp_path: Path) -> None:
     tensors = {
         "scalar": torch.tensor(2.5),
