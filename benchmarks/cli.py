@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from benchmarks.quiet import quiet_libraries
 from benchmarks.record import RUNS
 from tasks.errors import BadInput, RunFailed, require
 
@@ -157,6 +155,7 @@ def show(
 def report(
     runs: Annotated[Path, typer.Option(help="Folder with the records.")] = RUNS,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("results/report.html"),
+    figures: Annotated[Path | None, typer.Option(help="Folder for pictures (SVG, PNG) and tables, too.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Serve the page on this machine, until Ctrl-C.")] = False,
     port: Annotated[int, typer.Option(help="Of --watch; 0 takes a free one.")] = 8000,
     refresh: Annotated[int, typer.Option(help="Seconds until --watch shows what is new.")] = 30,
@@ -174,6 +173,10 @@ def report(
     from benchmarks.report.page import report as write_report
 
     typer.echo(write_report(runs, out))
+    if figures is not None:
+        from benchmarks.report.pictures import pictures
+
+        typer.echo(pictures(runs, figures))
 
 
 @app.command("list")
@@ -208,19 +211,6 @@ def new(
     require(kind == "algo", f"new {kind}: use `new algo NAME`")
     for path in new_algorithm(name, dir):
         typer.echo(path)
-
-
-def quiet_libraries() -> None:
-    """Keep the libraries' chatter out of a run's output; warnings of our own and errors still show."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    for name in ("transformers", "trl", "datasets", "accelerate", "torch.distributed"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|trl|transformers|accelerate)\b.*")
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from benchmarks.plugins import KINDS, Plugin, find, from_file, identity, load
 from benchmarks.presets import CONF, hydra_choice, options
 from benchmarks.record import RUNS
 from benchmarks.redaction import redacted
+from benchmarks.tracking import check_tracking
 from benchmarks.warmstart import NoWarmStartConfig, WarmStartConfig
 from policies.adapter import AdapterConfig, NoAdapterConfig
 from policies.source import PolicyConfig
@@ -73,6 +74,8 @@ class RunConfig:
     results: Path
     save_every_s: float
     """Least seconds between two saved states."""
+    tracking: str
+    """The tracker that gets a copy of the curves; `none`."""
     force: bool
     resolved: dict[str, Any]
     """The same as plain values, as it goes into the record."""
@@ -210,6 +213,7 @@ def check_config(config: DictConfig, handed: Mapping[str, type[Any]] = MappingPr
         seed=seed,
         results=located(str(config.results.get("dir", RUNS)), "results.dir"),
         save_every_s=float(save_every_s),
+        tracking=check_tracking(config.get("tracking", "none")),
         force=bool(config.get("force", False)),
         resolved=redacted(json.loads(json.dumps(resolved, default=str))),
     )

@@ -178,7 +178,7 @@ def experiment_of(complete: Sequence[Run], index: Index) -> Experiment:
         Damaged: their configuration cannot be read.
     """
     runs = {run.about["seed"]: CompleteRun(Record(index.directory / run.name), run) for run in complete}
-    found = index.recall(key := index.key("setting", [complete]))
+    found = index.recall(key := index.key("setting", [complete]), 4)
     if found is None:
         first = Experiment(runs, "")
         text = json.dumps(first.setting, sort_keys=True, default=str)

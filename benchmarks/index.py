@@ -62,10 +62,11 @@ class Index:
         self._used.add(key)
         self._changed = True
 
-    def recall(self, key: str) -> list[float] | None:
-        """Numbers of an earlier call."""
+    def recall(self, key: str, *counts: int) -> list[float] | None:
+        """Numbers of an earlier call, if they are as many as one of `counts` says: the file may be a stranger's."""
         self._used.add(key)
-        return self.memory.get(key)
+        numbers = self.memory.get(key)
+        return numbers if numbers is not None and len(numbers) in counts else None
 
     def save(self) -> None:
         """Write the index where something changed."""

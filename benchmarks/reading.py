@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from benchmarks.parquet import LARGEST_FILE
 from benchmarks.record import RECORD_VERSION, SEAL, Record, records
@@ -189,8 +189,8 @@ def _curve(record: Record) -> str:
 
 
 def _answers(record: Record, summary: Mapping[str, Any]) -> tuple[Answers, Answers]:
-    # Without the texts, which are nearly all of the file, and by columns: dictionaries of rows take twice as long, and
-    # a folder may hold thousands of records.
+    # Without the texts, which are nearly all of the file, and column by column: dictionaries of rows take twice as
+    # long, and a folder may hold thousands of records.
     columns = record.read_columns("samples.parquet", ["stage", "problem", "solved"])
     outcomes: dict[str, dict[str, list[float]]] = {"base": defaultdict(list), "final": defaultdict(list)}
     for stage, problem, solved in zip(columns["stage"], columns["problem"], columns["solved"], strict=True):
@@ -263,6 +263,6 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()
 
 
-def is_number(value: object, low: float = -sys.float_info.max, high: float = sys.float_info.max) -> bool:
+def is_number(value: object, low: float = -sys.float_info.max, high: float = sys.float_info.max) -> TypeGuard[float]:
     """Finite, and short enough for a float: NaN fails the comparison, as does an integer of 400 digits."""
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high

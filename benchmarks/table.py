@@ -115,7 +115,7 @@ def experiment_row(runs: Sequence[Run], index: Index) -> dict[str, Any]:
 
 
 def _outcome(complete: Sequence[Run], index: Index) -> dict[str, float]:
-    numbers = index.recall(key := index.key("outcome", [complete]))
+    numbers = index.recall(key := index.key("outcome", [complete]), len(OUTCOME))
     if numbers is None:
         # Only here: numpy would double the time that an empty folder takes.
         from benchmarks.statistics import accuracy_interval, paired_gain_interval
@@ -162,7 +162,7 @@ def render(table: Table, fmt: str, console: Console) -> None:
     elif fmt == "csv":
         _print_csv(table.rows)
     elif fmt == "markdown":
-        _print_markdown(table.rows)
+        print(markdown(table.rows), end="")
     else:
         _print_text(table.rows, console)
 
@@ -178,11 +178,17 @@ def _print_csv(rows: Sequence[dict[str, Any]]) -> None:
     writer.writerows(flat)
 
 
-def _print_markdown(rows: Sequence[dict[str, Any]]) -> None:
-    lines = [{name: row[name] for name in SETTING} | cells for row, cells in zip(rows, _cells(rows), strict=True)]
-    print(f"| {' | '.join(lines[0])} |\n|{' --- |' * len(lines[0])}")
-    for line in lines:
-        print(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line.values())} |")
+def shown_cells(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """What people read of each row, with the names of its setting first."""
+    return [{name: row[name] for name in SETTING} | cells for row, cells in zip(rows, _cells(rows), strict=True)]
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """At least one row as a Markdown table."""
+    lines = shown_cells(rows)
+    head = [f"| {' | '.join(lines[0])} |", f"|{' --- |' * len(lines[0])}"]
+    body = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line.values())} |" for line in lines]
+    return "\n".join([*head, *body]) + "\n"
 
 
 def _print_text(rows: Sequence[dict[str, Any]], console: Console) -> None:

@@ -198,7 +198,7 @@ def _front(experiments: Sequence[Compared], index: Index) -> dict[str, list[floa
         if any(np.isnan(spent).any() for spent in costs.values()):
             continue
         runs = [[complete.run for complete in experiment.runs.values()] for experiment in experiments]
-        found = index.recall(key := index.key(f"front {axis}", runs))
+        found = index.recall(key := index.key(f"front {axis}", runs), len(experiments))
         if found is None:
             tables = {str(place): e.matrix("solved", list(e.runs)) for place, e in enumerate(experiments)}
             found = list(front_probability(tables, costs, draws=FRONT_DRAWS))

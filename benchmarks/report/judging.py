@@ -73,7 +73,7 @@ def judge(experiments: Sequence[Experiment], plotted: Sequence[int], index: Inde
 
 def _numbers(one: Experiment, other: Experiment, index: Index) -> list[float]:
     runs = [[complete.run for complete in side.runs.values()] for side in (one, other)]
-    found = index.recall(key := index.key("difference", runs))
+    found = index.recall(key := index.key("difference", runs), 0, 5)
     if found is None:
         fresh = solved_difference(one, other)
         found = [] if fresh is None else [fresh.value, fresh.low, fresh.high, fresh.p_value, fresh.detectable]

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "algorithms"))
+from stub_session import StubSession
 
 from algorithms.feedback_grpo import FeedbackGRPO, FeedbackGRPOConfig
 from algorithms.grpo import GRPO, GRPOConfig
@@ -33,37 +35,20 @@ GROUPS, GROUP_SIZE, WARM = 8, 8, 1
 LIMITS = {"vector_grpo": 1.05, "vector_grpo heads": 1.15, "feedback_grpo distill": 1.4}
 
 
-class Replay:
+class Replay(StubSession):
     """A session that hands out the same rollouts to everyone and writes down when updates end."""
 
-    def __init__(self, task: Task, batches: Sequence[list[Rollout]], scratch: Path) -> None:
-        self.task, self.batches, self.scratch, self.seed = task, list(batches), scratch, 0
-        self.rng = random.Random(0)
+    def __init__(self, task: Task, batches: Sequence[list[Rollout]], scratch: Path, policy: LanguageModel) -> None:
+        super().__init__(policy, task, scratch, updates=len(batches))
+        self.batches = list(batches)
         self.ends: list[float] = []
-        self.played = 0
-
-    def open(self) -> bool:
-        return len(self.ends) < len(self.batches)
-
-    def problems(self) -> Iterator[Problem]:
-        while True:
-            yield from self.task.problems("train")
 
     def play(self, problems: Sequence[Problem], group_size: int, sampling: Sampling) -> list[Rollout]:
-        self.played += 1
-        return self.batches[self.played - 1]
-
-    def sample(self, contexts: Sequence[list[int]], sampling: Sampling) -> list[list[int]]:
-        raise NotImplementedError("no algorithm measured here samples beside its rollouts")
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        yield
-
-    def charge(self, phase: str, **amounts: float) -> None:
-        pass
+        self.plays += 1
+        return self.batches[self.plays - 1]
 
     def step(self, metrics: Mapping[str, float]) -> None:
+        super().step(metrics)
         self.ends.append(time.perf_counter())
 
 
@@ -101,8 +86,9 @@ def measure(rounds: int, updates: int, threads: int) -> dict[str, dict[str, floa
     for _ in range(rounds):
         for name, algorithm in algorithms().items():
             with tempfile.TemporaryDirectory() as scratch:
-                session = Replay(task, batches, Path(scratch))
-                algorithm.improve(tiny(threads), task, session)
+                fresh = tiny(threads)
+                session = Replay(task, batches, Path(scratch), fresh)
+                algorithm.improve(fresh, task, session)
                 seconds[name].append((session.ends[-1] - session.ends[WARM - 1]) / updates)
     play = statistics.median(play_s)
     base = seconds["grpo"]
