@@ -49,12 +49,12 @@ WORDS :=
 campaign: setup
 	$(BIN)/python -m benchmarks campaign policy=$(POLICY) $(WORDS)
 
-# Does everything run on this machine's GPU? At most five minutes.
+# Does everything run on this machine's GPU? Meant to take at most five minutes.
 gpu-check: setup
 	PYTHONPATH=$(CURDIR):$(CURDIR)/tests/algorithms $(BIN)/python tests/gpu/gpu_checks.py
 
-# Every algorithm of the campaign makes an update with SmolLM2-135M on real problems, on a CPU: about fifteen minutes on
-# two cores. GSM8K=DIR has the rows of gsm8k.
+# Every algorithm of the campaign makes an update with SmolLM2-135M on real problems, on a CPU: not yet timed on
+# a quiet machine. GSM8K=DIR has the rows of gsm8k.
 real: setup
 	$(BIN)/python -m pytest tests/real/all_algorithms.py
 
