@@ -81,7 +81,8 @@ tiny: setup
 proofs: setup
 	$(BIN)/python tests/benchmarks/simulation.py
 
-# Over a million hostile inputs for everything that reads a stranger's bytes (about ten minutes).
+# Over a million hostile inputs for everything that reads a stranger's bytes, as many targets at once as there are cores
+# (48 minutes of targets' time on a busy machine).
 fuzz: setup
 	$(BIN)/python tests/fuzz/fuzz.py
 
