@@ -48,15 +48,61 @@ def refuse_unfit(config: RunConfig, source: Source, task: Task) -> None:
     certain = memory_need(config, source, task).certain
     if certain <= free:
         return
-    where = f"{device} has {memory(free)} of {memory(total)} free"
-    if certain <= total:
-        where += f": other processes hold {memory(total - free)}"
+    where = f"{device} has {_told(certain, free, total)}"
     ways = ["a smaller policy", "a larger device"]
     if updates_weights(config) and (config.adapter is None or not config.adapter.quantised):
         ways.insert(0, "adapter=lora" if config.adapter is None else "adapter=qlora")
     raise BadInput(
         f"policy={config.policy.name} with {config.algo.name} needs {memory(certain)} at least, and {where}; "
         f"use {', '.join(ways[:-1])} or {ways[-1]}"
+    )
+
+
+def refuse_unfit_warm_start(config: RunConfig, source: Source, task: Task) -> None:
+    """Refuse to make a warm start that this machine cannot make.
+
+    Raises:
+        BadInput: less free memory than is certainly needed.
+    """
+    from policies.language_model import choose_device
+    from policies.memory import free_memory
+
+    assert config.warmstart is not None
+    device = choose_device(config.policy.device)
+    free, total = free_memory(device)
+    certain = warm_start_need(config, source, task).certain
+    if certain > free:
+        way = "a smaller policy or a larger device"
+        raise BadInput(
+            f"warmstart=sft of policy={config.policy.name} needs {memory(certain)} at least, and {device} has "
+            f"{_told(certain, free, total)}; use {way if config.warmstart.lora_rank else 'warmstart.lora_rank=16'}"
+        )
+
+
+def _told(certain: float, free: float, total: float) -> str:
+    """How much memory there is, and whether it is others who hold what is lacking."""
+    others = f": other processes hold {memory(total - free)}" if certain <= total else ""
+    return f"{memory(free)} of {memory(total)} free{others}"
+
+
+def warm_start_need(config: RunConfig, source: Source, task: Task) -> Need:
+    """What making the warm start needs on the device, by formula."""
+    from policies.adapter import AdapterConfig
+    from policies.language_model import choose_device, choose_dtype, trains_in_bf16
+    from policies.memory import Load, need, skeleton
+
+    warm = config.warmstart
+    assert warm is not None
+    device = choose_device(config.policy.device)
+    adapter = None if warm.lora_rank is None else AdapterConfig(rank=warm.lora_rank)
+    longest = widest(config, task).longest
+    return need(
+        skeleton(source, adapter, offline_ways(config.policy)),
+        Load(True, warm.micro_batch_size, 0, 0, longest, warm.gradient_checkpointing),
+        dtype=choose_dtype(config.policy.dtype, device, trained=adapter is None),
+        bf16=trains_in_bf16(config.policy.dtype, device),
+        adapter=adapter,
+        device=device.type,
     )
 
 
@@ -116,6 +162,9 @@ def memory_lines(config: RunConfig, source: Source, task: Task) -> list[str]:
         f"memory by formula: {told}; the longest episodes take {train}{memory(found.play)} more to play; "
         f"{memory(found.most)} at most, {memory(free)} are free"
     ]
+    if config.warmstart is not None:
+        warm = warm_start_need(config, source, task)
+        lines.append(f"making the warm start: {memory(warm.certain)} at least, {memory(warm.most)} at most")
     if found.most > free:
         knobs = "evaluate.batch_size and policy.micro_batch_size"
         lines.append(f"memory may run out: lower {knobs}, or set batch.gradient_checkpointing=true")

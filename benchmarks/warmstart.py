@@ -128,12 +128,15 @@ def _make(
 ) -> None:
     """Fine-tune the policy on the transcripts and save it, with what that took."""
     from benchmarks.machine import meters
+    from benchmarks.preflight import refuse_unfit_warm_start
     from policies.adapter import AdapterConfig
     from policies.imitation import encode, fitting, imitate
     from policies.language_model import load_policy
 
     warm = config.warmstart
     assert warm is not None
+    if not source.gguf:  # a GGUF takes seconds to read, and those we know are small
+        refuse_unfit_warm_start(config, source, task)
     adapter = None if warm.lora_rank is None else AdapterConfig(rank=warm.lora_rank, alpha=2 * warm.lora_rank)
     policy = load_policy(config.policy, source, adapter, warm.seed)
     policy.instructions = policy.instructions or task.instructions

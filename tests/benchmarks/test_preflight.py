@@ -12,8 +12,9 @@ from transformers import LlamaConfig, Qwen2Config
 
 from benchmarks.config import RunConfig, check_config, compose_config
 from benchmarks.launch import launch
-from benchmarks.preflight import memory_lines, memory_need, refuse_unfit, widest
+from benchmarks.preflight import memory_lines, memory_need, refuse_unfit, warm_start_need, widest
 from benchmarks.presets import presets
+from benchmarks.warmstart import find_or_make
 from policies.memory import need, skeleton_of
 from policies.source import find_source
 from tasks.api import Task
@@ -118,6 +119,21 @@ def test_a_plan_says_what_may_run_out(large: Path, monkeypatch: pytest.MonkeyPat
     for part in ("weights 5.8 GiB", "gradients 5.8 GiB", "optimiser 11.5 GiB", "at most", "30.0 GiB are free"):
         assert part in told
     assert "evaluate.batch_size" in warning
+
+
+def test_a_warm_start_that_cannot_be_made_is_refused_with_the_way_to_make_it(
+    large: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("policies.memory.free_memory", lambda _: (22 * 2**30, 24 * 2**30))
+    words = ("+algo=grpo", "policy=path", f"policy.path={large}", "adapter=lora", "warmstart=sft")
+    config, task = configured(*words, "warmstart.transcripts=2", f"results.dir={tmp_path}")
+    source = find_source(config.policy)
+    refuse_unfit(config, source, task)
+    monkeypatch.setattr("benchmarks.warmstart.fingerprint", lambda _: "three gigabytes of nothing")
+    with pytest.raises(BadInput, match=r"^warmstart=sft of policy=path needs 23\.5 GiB .*warmstart\.lora_rank=16$"):
+        find_or_make(config, source, task, print)
+    small, _ = configured(*words, "warmstart.lora_rank=16")
+    assert warm_start_need(small, source, task).certain < 8 * 2**30
 
 
 def test_four_bits_without_cuda_are_refused_before_loading() -> None:

@@ -1,4 +1,4 @@
-"""What must hold on a CUDA machine before its results are believed: `make gpu-check`, at most five minutes.
+"""What must hold on a CUDA machine before its results are believed: `make gpu-check`, meant for five minutes.
 
 Every check is a function of the device, so that it runs on a CPU too (tests/gpu/test_gpu_checks.py): what is checked
 there is the check. On CUDA none of them has run yet. Policies and tasks are small; a check raises AssertionError, or
