@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := tasks policies algorithms benchmarks
 
-.PHONY: run test lint setup tiny format proofs grid bench bench-compare soak
+.PHONY: run test lint setup tiny format proofs grid bench bench-compare soak fuzz campaign gpu-check lock licences
 
 run: setup
 	$(BIN)/python -m benchmarks run +algo=grpo
@@ -17,25 +17,41 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python supply/audit.py
 
 setup: $(VENV)/installed
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml supply/install.py supply/requirements.lock supply/cuda.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "grpo-bench needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python supply/install.py
 	touch $@
 
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Every algorithm on every task that tiny can play, three seeds, two runs at a time: about two hours on two cores. Runs
-# that are complete are skipped, so that the same command goes on where it was broken off.
+# Every algorithm on every task that tiny can play, three seeds; the control of feedback_grpo; and how costs grow with the
+# horizon. Two runs at a time, seed by seed, so that what is there after an early stop compares. Complete runs are
+# skipped and broken ones go on, so the same command continues.
 ALGORITHMS := base,grpo,vector_grpo,feedback_grpo,gepa,rft,gdpo,dr_grpo
+RUNS := results/runs
+SWEEP = $(BIN)/python -m benchmarks run -m results.dir=$(RUNS) policy.threads=1 launcher=joblib hydra.launcher.n_jobs=2
 grid: setup
-	$(BIN)/python -m benchmarks run -m +algo=$(ALGORITHMS) task=wordle,gsm_synth,wordle_turn seed=0,1,2 \
-		policy.threads=1 launcher=joblib hydra.launcher.n_jobs=2
+	$(SWEEP) seed=0,1,2 task=wordle,gsm_synth,wordle_turn +algo=$(ALGORITHMS)
+	$(SWEEP) seed=0,1,2 +algo=feedback_grpo algo.shuffled=true
+	$(SWEEP) task.max_turns=1,2,3,4 +algo=fork_grpo,grpo budget=smoke
+
+# Every algorithm on Wordle and GSM8K with a language model, seed by seed, until it is done or broken off; the same
+# command goes on. WORDS="--for 9m --state DIR gsm8k.path=DIR seed=0 ..." says more.
+POLICY := smollm2_135m
+WORDS :=
+campaign: setup
+	$(BIN)/python -m benchmarks campaign policy=$(POLICY) $(WORDS)
+
+# Does everything run on this machine's GPU? At most five minutes.
+gpu-check: setup
+	PYTHONPATH=$(CURDIR):$(CURDIR)/tests/algorithms $(BIN)/python tests/gpu/gpu_checks.py
 
 # Against bare TRL and the machine's limits (docs/performance.md), and what an update costs beside GRPO's. Half an hour on
 # two quiet cores.
@@ -61,3 +77,16 @@ tiny: setup
 # Coverage, false positives and power of the statistics on simulated records (about five minutes).
 proofs: setup
 	$(BIN)/python tests/benchmarks/simulation.py
+
+# Over a million hostile inputs for everything that reads a stranger's bytes, as many targets at once as there are cores
+# (48 minutes of targets' time on a busy machine).
+fuzz: setup
+	$(BIN)/python tests/fuzz/fuzz.py
+
+# After a change of constraints.txt or of the dependencies: look up the hashes anew, and the licences.
+lock: setup
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python supply/lock.py
+
+licences: setup
+	$(BIN)/python supply/licences.py

@@ -130,5 +130,5 @@ class PolicyGradient(Algorithm):
         saved = session.resumable(lambda: trainer_state(trainer))
         if saved is not None:
             go_on(trainer, saved)
-        if session.open():
+        if saved is None or session.open():
             trainer.train()

@@ -11,11 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import trl.trainer.utils as trl_utils
 
-# Whether the head sees valid positions only. TRL answers no where there is no Triton, for the sake of accelerators that
-# recompile when a shape changes; torch's CPU kernels do not.
-trl_utils._use_triton = lambda device: True
+from policies.trl_head import skip_what_is_not_in_the_loss
+
+skip_what_is_not_in_the_loss()
 
 
 def token_logprobs(

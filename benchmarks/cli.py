@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from benchmarks.quiet import quiet_libraries
 from benchmarks.record import RUNS
 from tasks.errors import BadInput, RunFailed, require
 
@@ -39,6 +37,33 @@ def run(context: typer.Context) -> None:
         sys.exit(launch(context.args))
     except KeyboardInterrupt:
         typer.echo("interrupted; the same command goes on from here", err=True)
+        sys.exit(130)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def campaign(
+    context: typer.Context,
+    span: Annotated[
+        str | None, typer.Option("--for", help="Stop in good order after so long: 9m, 540s, 2h. Without: at the end.")
+    ] = None,
+    state: Annotated[Path, typer.Option(help="Folder with records, warm starts, logs and report.")] = Path(
+        "results/campaign"
+    ),
+) -> None:
+    """Every algorithm on every task, seed by seed, in one command that can be broken off and goes on.
+
+    Arguments are KEY=VALUE as in `run`, with values separated by commas for +algo, task and seed; TASK.KEY=VALUE sets
+    a key of one task, such as gsm8k.path=DIR. Ends with the report and the claims of what is complete.
+    """
+    from benchmarks.campaign import campaign as carry_on
+    from benchmarks.campaign import seconds
+
+    quiet_libraries()
+    allowed = None if span is None else seconds(span)
+    try:
+        sys.exit(carry_on(context.args, state, allowed, typer.echo))
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on", err=True)
         sys.exit(130)
 
 
@@ -186,19 +211,6 @@ def new(
     require(kind == "algo", f"new {kind}: use `new algo NAME`")
     for path in new_algorithm(name, dir):
         typer.echo(path)
-
-
-def quiet_libraries() -> None:
-    """Keep the libraries' chatter out of a run's output; warnings of our own and errors still show."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    for name in ("transformers", "trl", "datasets", "accelerate", "torch.distributed"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|trl|transformers|accelerate)\b.*")
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ What a model proposed is untrusted: it is returned apart from the lines of the s
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,15 @@ LONGEST = 20_000
 MOST_SENTENCES = 200
 """their sentences: the time for it grows with their square."""
 MOST_PROPOSALS = 1000
+
+
+def proposals(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows as `family` takes them, from rows as a record holds them: a table's cell has no list, but its JSON.
+
+    Raises:
+        ValueError, TypeError, KeyError: `parents` is no JSON, or is absent.
+    """
+    return [{**row, "parents": json.loads(row["parents"])} for row in rows]
 
 
 def family(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 
 from benchmarks.config import RunConfig, check_config, compose_config, hydra_word
+from benchmarks.lock import holder
 from benchmarks.manifest import command_line
 from benchmarks.presets import CONF
+from benchmarks.quiet import quiet_libraries
 from benchmarks.record import RUNS, Record
 from tasks.api import Task
-from tasks.errors import BadInput
+from tasks.errors import BadInput, RunFailed
 
 MULTIRUN = ("-m", "--multirun")
 LAUNCHER = "launcher="
 """`launcher=joblib` runs a sweep in several processes; it is Hydra's group hydra/launcher in one word."""
 DRY_RUN = "--dry-run"
+AT_WORK = "at work elsewhere"
 
 
 def launch(words: Sequence[str]) -> int:
@@ -29,6 +33,7 @@ def launch(words: Sequence[str]) -> int:
 
     Raises:
         BadInput: a user's mistake, found before anything is loaded.
+        RunFailed: a run that could not go on, or that another process is at work on.
         KeyboardInterrupt: Ctrl-C, which ends a sweep too; the record is marked interrupted.
     """
     overrides = [word for word in words if word not in (*MULTIRUN, DRY_RUN)]
@@ -52,15 +57,18 @@ def launch(words: Sequence[str]) -> int:
 
 
 def run_one(config: RunConfig, overrides: Sequence[str]) -> None:
-    """One run and its row of the table."""
+    """One run and its row of the table.
+
+    Raises:
+        RunFailed: among others, because another process is at work on it.
+    """
     from benchmarks.run import run
     from benchmarks.table import read_table, render
 
     console = Console()
     outcome = run(config, console, command_line(["run", *overrides]))
     if outcome.held_by:
-        console.print(f"{outcome.record.name}: {outcome.held_by} is at work on it", highlight=False, soft_wrap=True)
-        return
+        raise RunFailed(f"{outcome.record.name}: {outcome.held_by} is at work on it")
     if not outcome.ran:
         console.print(f"{outcome.record.name} is complete already; force=true runs it again", highlight=False)
     console.print(f"record: {outcome.record.folder}", highlight=False, soft_wrap=True)
@@ -97,23 +105,35 @@ def sweep(overrides: Sequence[str]) -> int:
     words_for_hydra = [hydra_word(word) for word in overrides]
 
     def job(config: DictConfig) -> None:
+        quiet_libraries()  # A launcher may have started another process.
         words = [typed.get(word, word) for word in HydraConfig.get().overrides.task]
-        try:
-            run_one(check_config(config), words)
-        except Exception as error:  # one failed run must not end the sweep
-            print(f"{' '.join(words)}: {error}", file=sys.stderr)
+        run_in_sweep(check_config(config), words)
 
     check_launcher(launcher)
-    planned = {
-        " ".join(words): check_config(compose_config(words))
+    planned = [
+        Planned([typed.get(word, word) for word in words], check_config(compose_config(words)))
         for words in combinations([word for word in words_for_hydra if not word.startswith("hydra.")])
-    }
+    ]
     arguments, sys.argv = sys.argv, [sys.argv[0], "-m", *launcher, *words_for_hydra]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+        for each in planned:
+            if each.abandoned():
+                run_in_sweep(each.config, each.words)
+    except KeyboardInterrupt:
+        conclude(planned)
+        raise
     finally:
         sys.argv = arguments
     return conclude(planned)
+
+
+def run_in_sweep(config: RunConfig, words: Sequence[str]) -> None:
+    """One run, whose failure must not end the sweep."""
+    try:
+        run_one(config, words)
+    except Exception as error:
+        print(f"{' '.join(words)}: {error}", file=sys.stderr)
 
 
 def check_launcher(words: Sequence[str]) -> None:
@@ -126,14 +146,31 @@ def check_launcher(words: Sequence[str]) -> None:
             raise BadInput("launcher=joblib needs the package hydra-joblib-launcher: pip install 'grpo-bench[joblib]'")
 
 
-def conclude(planned: Mapping[str, RunConfig]) -> int:
-    """Say how a sweep ended, from the records alone: whoever ran them, here or elsewhere. Exit code 1 if not well."""
-    found = {}
-    for words, config in planned.items():
-        task: Task = config.task_class(config.task)
-        found[words] = Record(config.results / config.run_name(task.fingerprint())).status
-    left = {words: status for words, status in found.items() if status != "complete"}
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A run of a sweep."""
+
+    words: list[str]
+    config: RunConfig
+
+    def state(self) -> str:
+        """How far it is, whoever ran it: a record's status, `not run`, or who is at work on it."""
+        task: Task = self.config.task_class(self.config.task)
+        name = self.config.run_name(task.fingerprint())
+        status = Record(self.config.results / name).status or "not run"
+        other = None if status == "complete" else holder(self.config.results, name)
+        return f"{AT_WORK} ({other})" if other else status
+
+    def abandoned(self) -> bool:
+        """Whether its process ended without a word: another sweep's, which had it when its turn came here."""
+        return self.state() == "running"
+
+
+def conclude(planned: Sequence[Planned]) -> int:
+    """Say how a sweep ended, from the records alone. Exit code 1 if a run neither is complete nor may become so."""
+    found = [(each.state(), " ".join(each.words)) for each in planned]
+    left = [(state, words) for state, words in found if state != "complete"]
     print(f"sweep: {len(found) - len(left)} of {len(found)} runs complete", file=sys.stderr)
-    for words, status in left.items():
-        print(f"{status or 'not run'}: {words}", file=sys.stderr)
-    return 1 if left else 0
+    for state, words in left:
+        print(f"{state}: {words}", file=sys.stderr)
+    return int(any(not state.startswith(AT_WORK) for state, _ in left))

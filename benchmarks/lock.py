@@ -85,6 +85,17 @@ def held(directory: Path, name: str) -> Iterator[Lock]:
         lock.release()
 
 
+def holder(directory: Path, name: str) -> str | None:
+    """Who is at work on a run; None if nobody is."""
+    if not (directory / FOLDER / name).exists():
+        return None
+    try:
+        with held(directory, name):
+            return None
+    except Held as other:
+        return str(other)
+
+
 def _take(path: Path) -> Lock:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

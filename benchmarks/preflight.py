@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from algorithms.policy_gradient import PolicyGradient
 from benchmarks.wording import memory
-from policies.source import Source
+from policies.source import Source, offline_ways
 from tasks.api import Task
 from tasks.errors import BadInput
 
@@ -72,7 +72,7 @@ def memory_need(config: RunConfig, source: Source, task: Task) -> Need:
 
     device = choose_device(config.policy.device)
     return need(
-        skeleton(config.policy, source, config.adapter),
+        skeleton(source, config.adapter, offline_ways(config.policy)),
         widest(config, task),
         dtype=choose_dtype(config.policy.dtype, device, trained=config.adapter is None),
         bf16=trains_in_bf16(config.policy.dtype, device),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from benchmarks.parquet import LARGEST_FILE
 from benchmarks.record import RECORD_VERSION, SEAL, Record, records
@@ -263,6 +263,6 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()
 
 
-def is_number(value: object, low: float = -sys.float_info.max, high: float = sys.float_info.max) -> bool:
+def is_number(value: object, low: float = -sys.float_info.max, high: float = sys.float_info.max) -> TypeGuard[float]:
     """Finite, and short enough for a float: NaN fails the comparison, as does an integer of 400 digits."""
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high

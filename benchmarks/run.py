@@ -15,6 +15,7 @@ from benchmarks.attempt import account, end, known, say_where
 from benchmarks.budget import refuse_unmeasurable
 from benchmarks.config import RunConfig
 from benchmarks.evaluation import Evaluation, sample_rows
+from benchmarks.interruption import stoppable, unstoppable
 from benchmarks.ledger import Ledger
 from benchmarks.lock import Held, held
 from benchmarks.manifest import describe, manifest
@@ -54,7 +55,7 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
         Exception: whatever the algorithm raised, after the record was marked failed.
     """
     ledger = Ledger(prices=config.budget.prices())
-    with ExitStack() as holding:
+    with stoppable(), ExitStack() as holding:
         with ledger.phase("load"):
             task: Task = config.task_class(config.task)
             source = find_source(config.policy)
@@ -127,7 +128,9 @@ def attempt(
         except BaseException as error:
             size = smaller(config) if is_out_of_memory(error) else None
             if size is None:
-                raise end(record, session, error) from error
+                with unstoppable():
+                    reason = end(record, session, error)
+                raise reason from error
             updates = len(session.ledger.rows) if session else 0
             halving = {"after_update": updates, "micro_batch_size": size}
             fresh["out_of_memory"] = [*fresh.get("out_of_memory", []), halving]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.plugins import installed
 from tasks.errors import BadInput, require
+from tasks.files import located
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
@@ -115,7 +116,7 @@ def new_algorithm(name: str, folder: Path) -> list[Path]:
     require(NAME.fullmatch(name) is not None, f"{name!r}: a name is small letters, digits and _, a letter first")
     require(not keyword.iskeyword(name) and name not in sys.builtin_module_names, f"{name!r} is a word of Python's own")
     require(name not in installed("algorithms"), f"there is an algorithm {name} already; `list` shows the names")
-    home = folder.expanduser() / name
+    home = located(str(folder), "--dir") / name
     require(not home.exists(), f"{home} is there already; nothing was written")
     require(importlib.util.find_spec(name) is None, f"there is a Python module {name} already; take another name")
     words = {

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from benchmarks.family import FAMILY, family
+from benchmarks.family import FAMILY, family, proposals
 from benchmarks.reading import NAMES, Damaged, T, read, read_plan, read_summary, some
 from benchmarks.record import Record
 from benchmarks.wording import COSTS, one_line, percent, visible
@@ -107,13 +107,9 @@ def _header(record: Record) -> list[str]:
 
 def _family(record: Record) -> list[tuple[str, str]]:
     try:
-        return read(record, FAMILY, lambda: family([_with_parents(row) for row in record.read_rows(FAMILY)]))
+        return read(record, FAMILY, lambda: family(proposals(record.read_rows(FAMILY))))
     except Damaged as damage:
         return [(str(damage), "")]
-
-
-def _with_parents(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {**row, "parents": json.loads(row["parents"])}
 
 
 def _sheet(row: Mapping[str, Any]) -> list[tuple[str, str]]:

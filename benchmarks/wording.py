@@ -41,6 +41,8 @@ COSTS: dict[str, Callable[[float], str]] = {
 
 def visible(text: str) -> str:
     """Text in which every character but the line break prints; the others are Python escapes, such as \\x1b."""
+    if text.replace("\n", "").isprintable():
+        return text  # Nearly all are: a page holds tens of thousands of them.
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -25,7 +25,7 @@ class NoAdapterConfig:
     name: str = "none"
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, unsafe_hash=True)
 class AdapterConfig:
     """conf/adapter/lora.yaml and conf/adapter/qlora.yaml: matrices beside every linear layer but the output head."""
 

@@ -6,7 +6,6 @@ after each action. The loss counts actions only.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,12 +102,14 @@ def imitate(policy: LanguageModel, lessons: Sequence[Lesson], config: ImitationC
     Returns:
         `trained_tokens` and `flops` that it took, and the mean `loss` of the first and the last tenth of the steps.
     """
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     import torch
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
     from trl import SFTTrainer
 
+    from policies.trl_head import skip_what_is_not_in_the_loss
+
+    skip_what_is_not_in_the_loss()
     rows = Dataset.from_dict({"input_ids": [each.ids for each in lessons], "labels": [each.labels for each in lessons]})
     devices = [policy.device] if policy.device.type == "cuda" else []
     with tempfile.TemporaryDirectory(prefix="grpo-bench-sft-") as folder, torch.random.fork_rng(devices):

@@ -25,6 +25,7 @@ torch's own count on CPU by tests/policies/test_memory.py; not yet on CUDA.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,7 +34,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from policies.adapter import AdapterConfig, attach
 from policies.batched_sampler import PLACES_PER_PASS
 from policies.model_folder import read_config
-from policies.source import PolicyConfig, Source, offline_ways
+from policies.source import Source
 from tasks.errors import BadInput
 
 if TYPE_CHECKING:
@@ -111,8 +112,14 @@ class Skeleton:
         return self.linear + self.other
 
 
-def skeleton(config: PolicyConfig, source: Source, adapter: AdapterConfig | None) -> Skeleton:
-    """Read a model's sizes off its configuration.
+@cache
+def skeleton(source: Source, adapter: AdapterConfig | None, ways: str) -> Skeleton:
+    """Read a model's sizes off its configuration; once per process, since a GGUF takes seconds to read.
+
+    Args:
+        source: where the model is.
+        adapter: what is trained beside it.
+        ways: how it is had without a hub, for the message.
 
     Raises:
         BadInput: the configuration cannot be had.
@@ -125,9 +132,7 @@ def skeleton(config: PolicyConfig, source: Source, adapter: AdapterConfig | None
     # A folder of a stranger makes transformers raise nearly anything; all of it means that it cannot be read.
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise BadInput(
-            f"policy {config.name}: cannot read {source.label}: {first}; offline, give {offline_ways(config)}"
-        ) from None
+        raise BadInput(f"policy: cannot read {source.label}: {first}; offline, give {ways}") from None
     return skeleton_of(about, adapter)
 
 

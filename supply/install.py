@@ -15,6 +15,8 @@ from pathlib import Path
 
 from lock import CUDA, OF_CUDA, REQUIREMENTS, ROOT, blocks
 
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+
 
 def pip(*words: str) -> None:
     """Run this Python's pip; what it says goes to the terminal.
@@ -22,8 +24,7 @@ def pip(*words: str) -> None:
     Raises:
         SystemExit: pip failed.
     """
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *words]
-    code = subprocess.run(command).returncode
+    code = subprocess.run([*PIP, *words]).returncode
     if code:
         sys.exit(code)
 
@@ -39,6 +40,12 @@ def main() -> None:
         build = Path(scratch) / "build.lock"
         build.write_text(blocks(REQUIREMENTS.read_text())["setuptools"])
         locked("-r", str(build))
+        torch = Path(scratch) / "torch.lock"
+        torch.write_text(blocks(REQUIREMENTS.read_text())["torch"])
+        # Wheels that this machine's pip is told of (find-links) go first: pip itself would take the index's build,
+        # which brings gigabytes of CUDA along. What is not there, or of another hash, comes with the others.
+        words = ["--require-hashes", "--no-deps", "--no-index", "-r", str(torch)]
+        subprocess.run([*PIP, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     locked("-r", str(REQUIREMENTS))
     if any(OF_CUDA.match(needed) for needed in requires("torch") or ()):
         locked("-r", str(CUDA))

@@ -9,6 +9,8 @@ import sys
 from lock import REQUIREMENTS, ROOT, normal, pins
 
 PAGE = ROOT / "docs/licences.md"
+UNSTATED = {"atheris": "Apache-2.0"}
+"""Where the metadata says nothing: read from the file LICENSE in the package."""
 HEAD = """# Licences of the dependencies
 
 What `make setup` installs, with the licence that each package states of itself. `make licences` writes this page with
@@ -37,7 +39,7 @@ def page(found: list[dict[str, str]], locked: dict[str, str]) -> str:
             sys.exit(
                 f"{name} {version} is in the lock and {each['Version'] if each else 'nothing'} is installed: make setup"
             )
-        licence = " ".join(each["License"].split()).replace("|", "\\|")
+        licence = " ".join(UNSTATED.get(name, each["License"]).split()).replace("|", "\\|")
         rows.append(f"| {each['Name']} | {version} | {licence} |\n")
     return HEAD + "".join(rows)
 

@@ -21,6 +21,8 @@ PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)")
 OF_CUDA = re.compile(r"nvidia-|cuda-|triton$")
 ELSEWHERE = re.compile(r"sys_platform == '(win32|emscripten)'")
 """Markers of what is never installed on Linux."""
+BROUGHT = ("pip",)
+"""What a virtual environment has already."""
 ALSO = {"torch==2.13.0": ("sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",)}
 """Files that PyPI has not: torch's CPU build for Python 3.11 on x86-64 Linux, torch-2.13.0+cpu-cp311-cp311-…"""
 
@@ -61,7 +63,7 @@ def split(text: str, allowed: dict[str, str]) -> tuple[list[str], list[str]]:
             )
         elif OF_CUDA.match(name):
             cuda.append(block)
-        elif not ELSEWHERE.search(block.splitlines()[0]):
+        elif name not in BROUGHT and not ELSEWHERE.search(block.splitlines()[0]):
             sys.exit(f"{pin} is needed and constraints.txt does not name it; add that line")
     return requirements, cuda
 

@@ -38,14 +38,19 @@ def untrained(untrained_folder: Path) -> LanguageModel:
     return load_policy(PolicyConfig(name="untrained", path=str(untrained_folder), device="cpu", dtype="float32"))
 
 
-@pytest.fixture
-def tiny() -> LanguageModel:
-    """A fresh copy of the embedded policy."""
-    return load_policy(
-        PolicyConfig(
-            name="tiny", path="package:policies/tiny/weights", device="cpu", dtype="float32", max_action_tokens=72
-        )
+@pytest.fixture(scope="session")
+def load_tiny() -> Callable[[], LanguageModel]:
+    """Makes fresh copies of the embedded policy."""
+    config = PolicyConfig(
+        name="tiny", path="package:policies/tiny/weights", device="cpu", dtype="float32", max_action_tokens=72
     )
+    return lambda: load_policy(config)
+
+
+@pytest.fixture
+def tiny(load_tiny: Callable[[], LanguageModel]) -> LanguageModel:
+    """A fresh copy of the embedded policy."""
+    return load_tiny()
 
 
 @pytest.fixture

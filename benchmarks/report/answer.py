@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Literal
 
+from benchmarks.claim_tests import EQUAL_COST
 from benchmarks.report.gather import Experiment, Setting
 from benchmarks.report.judging import Difference
-from benchmarks.wording import COSTS, one_line, percent
+from benchmarks.wording import COSTS, one_line, percent, scientific
 
 MOST_NAMED = 6
 """Algorithms that one line names."""
@@ -24,7 +26,7 @@ class ShortAnswer:
     names: tuple[str, ...]
     """Task, policy and budget."""
     flops: float | None
-    """What a run spent, mean over the compared ones; None where it was not measured."""
+    """What a run of the dearest algorithm spent; None where it was not measured."""
     sure: Literal["clear", "open", "alone"]
     """Whether the best was told from every other algorithm; `alone`: there was no other."""
     headline: str
@@ -62,9 +64,15 @@ def short_answer(setting: Setting) -> ShortAnswer:
     else:
         rivals = _list([one_line(other.label) for other, _ in open_])
         headline, sure = f"Not resolved: {name} is ahead, but not told from {rivals}", "open"
-    flops = [value for experiment in setting.plotted for value in experiment.totals("flops") or ()]
-    spent = sum(flops) / len(flops) if flops else None
-    return ShortAnswer(setting.names, spent, sure, headline, lines)  # type: ignore[arg-type]
+    spent = [fmean(each) for experiment in setting.plotted if (each := experiment.totals("flops"))]
+    flops = max(spent, default=None)
+    # An algorithm that does nothing spends nothing; it is there to be compared with.
+    if lowest := min(filter(None, spent), default=0.0):
+        alike = max(spent) / lowest <= EQUAL_COST
+        lines += (
+            [] if alike else [f"Not at equal cost: from {scientific(lowest)} to {scientific(max(spent))} FLOPs a run."]
+        )
+    return ShortAnswer(setting.names, flops, sure, headline, lines)  # type: ignore[arg-type]
 
 
 def _measured(best: Experiment) -> str:

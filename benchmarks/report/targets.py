@@ -96,5 +96,5 @@ def profile(setting: Setting, results: Results) -> Figure:
         "there at all. So few workloads prove no order: the paired tests do."
         + (f" Not on every task, so left out: {one_line(', '.join(left_out))}." if left_out else "")
     )
-    about = {"axis_title": "times the fewest {axis} to the target", "note": note}
+    about = {"axis_title": "times the fewest {axis}", "note": note}
     return {"data": data, "layout": layout, "axes": axes, **about}

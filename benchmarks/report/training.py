@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.family import FAMILY, family
+from benchmarks.family import FAMILY, family, proposals
 from benchmarks.reading import Damaged, read
 from benchmarks.record import Record
 from benchmarks.report.samples import LONGEST
@@ -51,7 +51,8 @@ def _rollouts(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _tokens(row: Mapping[str, Any]) -> list[tuple[str, float | None]]:
     action, start = str(row["action"]), 0
     tokens: list[tuple[str, float | None]] = []
-    for end, advantage in zip(row["ends"], row["advantages"], strict=True):
+    # A table's cell has no list, but its JSON.
+    for end, advantage in zip(json.loads(row["ends"]), json.loads(row["advantages"]), strict=True):
         if start >= LONGEST:
             tokens.append((f"({len(action) - start:,} more characters were cut)", None))
             break
@@ -86,7 +87,7 @@ def family_tree(record: Record) -> list[dict[str, Any]]:
     if not (record.folder / FAMILY).is_file():
         return []
     try:
-        sheet = read(record, FAMILY, lambda: family(record.read_rows(FAMILY)))
+        sheet = read(record, FAMILY, lambda: family(proposals(record.read_rows(FAMILY))))
     except Damaged as damage:
         sheet = [(str(damage), "")]
     lines = []

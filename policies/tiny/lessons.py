@@ -4,8 +4,9 @@ Three things are in the lessons on purpose, so that every family of algorithms h
 
 - *Instructions matter.* A demonstrator breaks one kind of clue often, unless its system prompt holds the rule naming
   that kind; then it seldom does. The same for the steps of a calculation.
-- *Feedback matters for what it says.* After some actions a referee's lines follow, and then a second try at the same
-  action that mends what the lines name, and only that. Some lines are arbitrary, and obeyed all the same.
+- *Feedback matters.* After some actions a referee's lines follow, and then a second try at the same action that mends
+  what the lines name. Some lines are arbitrary, and obeyed all the same. A second try without such lines repeats the
+  same kinds of faults in the last stages, and one after true lines has none.
 - *Every failure occurs* that the reward components tell apart: broken format, no real word, broken clues, no progress,
   wrong arithmetic, no steps.
 
@@ -16,7 +17,6 @@ val and test is something that tiny must not know. Questions of val and test are
 from __future__ import annotations
 
 import random
-from collections import deque
 from dataclasses import dataclass
 
 from policies.tiny.tokenizer import GSM_RULES, RETRY, WORDLE_RULES
@@ -59,8 +59,6 @@ class Habits:
     """In a revision, ignore the same kinds of clues again unless the referee names what was wrong, and then none."""
     arbitrary: float = 0.4
     """Share of revisions of a guess in which the referee's lines are arbitrary, and obeyed all the same."""
-    foreign: float = 0.0
-    """The same with lines that were said of another guess, in another game."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +95,6 @@ class WordleTeacher:
         splits = SPLITS if habits.all_secrets else SPLITS[:1]
         self.problems = [problem for split in splits for problem in task.problems(split)]
         self.guesses = task.words.guesses
-        self.said: deque[list[str]] = deque(maxlen=256)
-        """What the referee said of the latest faulty guesses."""
 
     def _slips(self, rules: tuple[str, ...], often: float) -> list[bool]:
         return [self.rng.random() < (HELD if rule in rules else often) for rule in WORDLE_RULES]
@@ -178,22 +174,15 @@ class WordleTeacher:
         _, lines = clues.judge(first)
         if first not in self.task.guesses:
             lines.insert(0, f"'{first}' is not a word")
-        kind, own = rng.random(), False
-        true_lines = lines
+        kind = rng.random()
         if kind < 0.25 or not lines:
             lines = [RETRY]
         elif kind > 1 - self.habits.arbitrary:
             lines = arbitrary_lines(first, rng.choice(self.guesses), rng)
-        elif kind > 1 - self.habits.arbitrary - self.habits.foreign and self.said:
-            lines = rng.choice(self.said)
-        else:
-            own = True
-        if true_lines:
-            self.said.append(true_lines)
         named = obey(lines)
         slips = self._slips(rules, self.habits.slip)
         if self.habits.stubborn:
-            slips = [False] * 4 if own else careless
+            slips = [False] * 4 if kind <= 1 - self.habits.arbitrary and lines != [RETRY] else careless
         loose = merge(
             Clues(
                 fixed={} if slips[0] else clues.fixed,

@@ -186,28 +186,6 @@ STAGES = (
             arbitrary=0.25,
         ),
     ),
-    Stage(
-        steps=400,
-        horizon=400,
-        peak=6e-4,
-        habits=Habits(
-            game=24,
-            turn=40,
-            word_revision=140,
-            solution=20,
-            sum_revision=10,
-            all_secrets=True,
-            slip=0.65,
-            turn_slip=0.25,
-            misspell=0.04,
-            terse=0.48,
-            miscopy=0.10,
-            misreckon=0.14,
-            stubborn=True,
-            arbitrary=0.10,
-            foreign=0.30,
-        ),
-    ),
 )
 LESSONS, PARTS = 64, 4
 """Lessons per step, and micro-batches that they are sorted into by length."""

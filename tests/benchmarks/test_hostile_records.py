@@ -6,8 +6,10 @@ import gzip
 import io
 import json
 import os
+import pickle
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -106,7 +108,7 @@ LAUGHS = "a: &a [x, x]\n" + "".join(
     [
         (LAUGHS, "aliases"),
         ("[" * 60_000, "more than 1000 brackets"),
-        ("- " * 30_000, "RecursionError"),
+        ("- " * 30_000, "nested deeper than"),
         ("x: !!python/object/apply:os.system ['true']", "ConstructorError"),
         ("x" * 70_000, "larger than"),
         ("a: ${oc.env:HOME}\nb: ${b}", "must name"),
@@ -222,6 +224,32 @@ def test_a_metric_that_is_no_number_is_named(tmp_path: Path) -> None:
     (experiment,), _ = read_experiments(tmp_path)
     with pytest.raises(BadInput, match="no finite number"):
         experiment.matrix("luck", [0])
+
+
+class Planted:
+    """A pickle that leaves a mark where it is opened."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str, int]]:
+        return os.open, (str(self.mark), os.O_CREAT | os.O_WRONLY)
+
+
+@pytest.mark.parametrize("file", [*FILES, "ledger.parquet", "proposals.parquet", INDEX, "model.pt", "state.pkl"])
+def test_a_pickle_in_a_results_folder_is_never_opened(tmp_path: Path, file: str) -> None:
+    runs, mark = tmp_path / "runs", tmp_path / "opened"
+    record = write_record(runs)
+    content = pickle.dumps(Planted(mark))
+    (runs / file if file == INDEX else record.folder / file).write_bytes(content)
+    read_table(runs)
+    read_experiments(runs)
+    report(runs, tmp_path / "report.html")
+    with suppress(BadInput):
+        show(record, Console(file=io.StringIO()))
+    assert not mark.exists()
+    os.close(pickle.loads(content))
+    assert mark.exists(), "or the test would prove nothing"
 
 
 def test_a_record_of_megabytes_of_hostile_text_can_be_shown(tmp_path: Path) -> None:

@@ -216,3 +216,73 @@ def test_the_first_paint_of_a_large_report_comes_soon(visit, tmp_path):
         for _ in range(3)
     ]
     assert min(paints) <= 2000, paints
+
+
+def test_a_stranger_finds_the_answer_for_a_kind_of_task_and_an_amount(visit, tmp_path):
+    runs = tmp_path / "runs"
+    for budget, flops in (("quick", 2e12), ("standard", 2e13)):
+        for seed in (0, 1):
+            about = {"budget": budget, "flops": flops, "seed": seed}
+            write_record(runs, algo="one", task="game", actions=["a", "b"], experiment=f"{budget[:5]}1", **about)
+            write_record(runs, algo="two", task="sums", experiment=f"{budget[:5]}2", **about)
+    report(runs, tmp_path / "report.html")
+    page = visit(tmp_path / "report.html")
+    shown = page.locator("#answer .answer:visible")
+    assert shown.locator("h3").all_inner_texts() == ["Only one was run", "Only two was run"]
+    assert "standard" in shown.first.inner_text(), "without an amount, the dearest runs answer"
+    page.select_option("#kind", "multi")
+    page.fill("#asked", "1e15")
+    assert shown.count() == 1
+    assert "game · tiny · standard · up to 2 turns" in shown.inner_text()
+    assert "Nothing on record spent that much: these runs spent 50 times less." in shown.inner_text()
+    page.fill("#asked", "2.1e12")
+    assert "game · tiny · quick" in shown.inner_text()
+    assert page.locator("#answer .distance:visible").all_inner_texts() in ([], [""])
+    page.fill("#asked", "much")
+    assert page.locator("#answers-found").inner_text() == "Write a number of FLOPs such as 1e15."
+
+
+def test_claims_open_with_their_plot_and_their_tests(visit, study):
+    page = visit(study)
+    claims = page.locator("#claim-list .claim")
+    assert claims.count() == 6
+    single = claims.filter(has_text="GRPO works on single-turn tasks")
+    single.locator("summary").click()
+    expect(single.locator(".plot .main-svg").first).to_be_attached()
+    measured = [text for text in single.locator("tbody tr").all_inner_texts() if "not measured" not in text]
+    assert single.locator(".plot .points path").count() == len(measured) == 3
+    assert single.locator(".plot .shapelayer path").count() == 4  # A threshold and its claimed side in both plots.
+
+
+def test_training_tokens_are_coloured_and_families_show_what_changed(visit, tmp_path):
+    runs = tmp_path / "runs"
+    record = write_record(runs)
+    strip = {"update": 3, "rollout": 0, "problem": "wordle/crane", "solved": True, "score": 1.0, "turn": 0}
+    strip |= {"action": "ab c", "rewards": '{"solved": 1.0}', "ends": [1, 2, 4], "advantages": [2.0, -1.0, None]}
+    record.keep("credit_last.parquet", [strip])
+    first = {
+        "candidate": 0,
+        "parents": [],
+        "kept": True,
+        "best": False,
+        "why": "",
+        "text": "Play. Guess.",
+        "score": 0.1,
+    }
+    record.keep(
+        "proposals.parquet", [first, {**first, "candidate": 1, "parents": [0], "best": True, "text": "Play. Win."}]
+    )
+    record.write_status("complete")
+    report(runs, tmp_path / "report.html")
+    page = visit(tmp_path / "report.html")
+    page.select_option("#update", "last")
+    tokens = page.locator("#strips .strip span")
+    found = [(token.inner_text(), token.get_attribute("class"), token.get_attribute("title")) for token in tokens.all()]
+    assert found == [("a", "gained", "advantage +2"), ("b", "lost", "advantage -1"), (" c", None, None)]
+    strength = [token.evaluate("node => node.style.getPropertyValue('--share')") for token in tokens.all()[:2]]
+    assert strength == ["100%", "50%"]
+    assert (
+        page.locator("#strips-about").inner_text().startswith("Update 3. The strongest colour is an advantage of ±2.00")
+    )
+    child = page.locator("#trees .node", has_text="1, score 0.100, the best")
+    assert (child.locator("del").inner_text(), child.locator("ins").inner_text()) == ("- Guess.", "+ Win.")

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from broken_off import Killed, dies, outcome, run_on
 from rich.console import Console
 
 from benchmarks.config import RunConfig, check_config, compose_config
@@ -14,6 +15,7 @@ from benchmarks.experiments import SETTING
 from benchmarks.ledger import Ledger
 from benchmarks.record import Record
 from benchmarks.run import run
+from benchmarks.session import RunSession
 from benchmarks.silence import silence
 from benchmarks.warmstart import ABOUT, FOLDER, WarmStart, book, find_or_make, key_of, transcripts
 from policies.language_model import load_policy
@@ -169,6 +171,23 @@ def test_a_warm_start_begins_from_instructions_that_the_policy_brings_along(
     config = configured(tmp_path, "policy=path", f"policy.path={folder}", "warmstart.transcripts=4")
     warm = find_or_make(config, find_source(config.policy), GsmSynth(config.task), lambda _: None)
     assert load_policy(PolicyConfig(name="x", path=warm.source.folder)).instructions == "Answer in French."
+
+
+def test_a_run_with_warm_start_and_adapter_that_dies_goes_on_to_the_same_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning = ("warmstart.charge=true", "adapter=lora", "adapter.rank=2", "policy.learning_rate=1e-3")
+    words = ("+algo=grpo", *SMALL[:3], *WARM, *learning)
+    whole = outcome(run_on(tmp_path / "whole", *words))
+    broken = tmp_path / "broken"
+    with monkeypatch.context() as patched:
+        patched.setattr(RunSession, "step", dies(2, RunSession.step))
+        patched.setattr("benchmarks.run.end", lambda record, session, error: error)
+        with pytest.raises(Killed):
+            run_on(broken, *words)
+    again = run_on(broken, *words)
+    assert again.read_json("manifest.json")["resumed"]
+    assert outcome(again) == whole
 
 
 SILENT, HEARD = {"groups_without_signal": 1.0}, {"groups_without_signal": 0.5}

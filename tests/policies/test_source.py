@@ -11,7 +11,7 @@ import torch
 from policies.chat import Chat
 from policies.language_model import LanguageModel, choose_device, choose_dtype, load_policy, trains_in_bf16
 from policies.memory import skeleton
-from policies.source import PolicyConfig, find_source, fingerprint
+from policies.source import PolicyConfig, find_source, fingerprint, offline_ways
 from tasks.errors import BadInput
 
 
@@ -98,7 +98,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line_with_the_ways_around_it(monkey
     monkeypatch.setattr("policies.model_folder.AutoConfig.from_pretrained", unreachable)
     config = PolicyConfig(name="x", path="owner/name", gguf_variable="X_GGUF", gguf_package="x_weights", device="cpu")
     wanted = "offline, give policy.path=FOLDER, or X_GGUF=FILE.gguf in the environment, or the package x-weights"
-    for attempt in (load_policy, lambda config: skeleton(config, find_source(config), None)):
+    for attempt in (load_policy, lambda config: skeleton(find_source(config), None, offline_ways(config))):
         with pytest.raises(BadInput) as caught:
             attempt(config)
         assert str(caught.value).endswith(wanted)

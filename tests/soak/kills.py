@@ -1,11 +1,17 @@
-"""Kill runs again and again, and say what was lost: `make soak`, or `python tests/soak/kills.py [--algorithms a,b]`.
+"""Break runs off again and again, and say what was lost: `make soak`, or `python tests/soak/kills.py --help`.
 
-For each algorithm a whole run is the measure. The same run is then killed (SIGKILL) at random moments, gone on with by
-the same command, killed again, and so on; and in a second round at every single fsync and rename that an attempt makes,
-once before and once after the call. What is counted: updates whose `step` had returned when the process was killed and
-that the next attempt did not have (lost), and runs whose tables, costs or weights differ from the whole run's.
+For each algorithm a whole run is the measure. The same run is then broken off and gone on with by the same command,
+round by round:
 
-Attempts are forks of one process that has imported everything, so that most of their time can be hit by a kill.
+    random   killed (SIGKILL) at random moments, at least `--kills` times
+    calls    killed at every single fsync and rename that an attempt makes: before the call, and in another run after it
+    damage   killed at random moments, and a byte of the newest state is changed each time
+    full     on a file system of its own that is too small for the states, and then made larger (as root only)
+
+Counted are updates whose `step` had returned when the process was killed and that the next attempt did not have (lost;
+not in the round `damage`, which takes the last one away itself), and runs whose tables, costs or weights differ from
+the whole run's (different). Attempts are forks of one process that has imported everything, so that most of their time
+can be hit.
 """
 
 from __future__ import annotations
@@ -18,9 +24,11 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,19 +40,21 @@ from broken_off import configured, outcome, run_on
 
 from benchmarks.record import Record
 
-GAME = ("task.max_turns=2", "task.max_action_tokens=40", "budget.checkpoints=3")
+GAME = ("task.max_turns=2", "task.max_action_tokens=40", "batch.problems=1", "budget.checkpoints=3")
 ALGORITHMS: dict[str, tuple[str, ...]] = {
     "base": ("+algo=base",),
-    "grpo": ("+algo=grpo", "budget.updates=10"),
-    "dr_grpo": ("+algo=dr_grpo", "budget.updates=10"),
-    "gdpo": ("+algo=gdpo", "budget.updates=10"),
-    "rft": ("+algo=rft", "budget.updates=10"),
-    "vector_grpo": ("+algo=vector_grpo", "algo.baseline=heads", "budget.updates=10"),
-    "feedback_grpo": ("+algo=feedback_grpo", "algo.mode=refine", "algo.shuffled=true", "budget.updates=10"),
-    "fork_grpo": ("+algo=fork_grpo", "batch.group_size=3", "budget.updates=10"),
-    "gepa": ("+algo=gepa", "algo.valset_size=8", "algo.minibatch_size=3", "budget.updates=25", "budget.rollouts=9999"),
+    "grpo": ("+algo=grpo", "budget.updates=8"),
+    "dr_grpo": ("+algo=dr_grpo", "budget.updates=8"),
+    "gdpo": ("+algo=gdpo", "budget.updates=8"),
+    "rft": ("+algo=rft", "budget.updates=8"),
+    "vector_grpo": ("+algo=vector_grpo", "algo.baseline=heads", "budget.updates=8"),
+    "feedback_grpo": ("+algo=feedback_grpo", "algo.mode=refine", "algo.shuffled=true", "budget.updates=8"),
+    "fork_grpo": ("+algo=fork_grpo", "batch.group_size=3", "budget.updates=8"),
+    "gepa": ("+algo=gepa", "algo.valset_size=8", "algo.minibatch_size=3", "budget.updates=20", "budget.rollouts=9999"),
 }
-CALLS = ("fsync", "replace")
+HEADER = (
+    "| algorithm | killed at random | at an fsync or rename | states damaged | disk full | runs | lost | different |"
+)
 
 
 @dataclass
@@ -52,23 +62,26 @@ class Tally:
     """What happened to one algorithm."""
 
     algorithm: str
-    random_kills: int = 0
-    call_kills: int = 0
+    killed: int = 0
+    at_calls: int = 0
+    damaged: int = 0
+    full: int = 0
     runs: int = 0
     lost: int = 0
     different: int = 0
-    seconds: float = 0.0
+
+    def row(self) -> str:
+        """A row of the table."""
+        return f"| {' | '.join(str(value) for value in vars(self).values())} |"
 
 
 class Attempt:
-    """A fork that runs one configuration; it reports every update that it has closed, and what it went on from."""
+    """A fork that runs one configuration, and reports what it goes on from and every update that it has closed."""
 
     def __init__(self, folder: Path, words: Sequence[str], fatal_call: tuple[int, bool] | None = None) -> None:
-        reading, writing = os.pipe()
-        self.reports = reading
+        self.reports, writing = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            os.close(reading)
             code = 1
             try:
                 report_to(writing)
@@ -77,33 +90,37 @@ class Attempt:
                 run_on(folder, *words)
                 code = 0
             except BaseException:
-                import traceback
-
                 traceback.print_exc()
             finally:
                 os._exit(code)
         os.close(writing)
+        self.went_on_from: int | None = None
+        self.closed = 0
 
-    def kill_after(self, seconds: float) -> bool:
-        """Whether it was still alive then."""
+    def killed_after(self, seconds: float) -> bool:
+        """Kill it then, unless it has ended by itself. Whether it was killed."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             done, status = os.waitpid(self.pid, os.WNOHANG)
             if done:
                 return self._ended(status)
-            time.sleep(0.002)
+            time.sleep(0.005)
         os.kill(self.pid, signal.SIGKILL)
-        return self._ended(os.waitpid(self.pid, 0)[1])
+        return self.killed()
 
-    def wait(self) -> bool:
-        """Whether it was killed."""
+    def killed(self) -> bool:
+        """Whether it was killed in the end.
+
+        Raises:
+            SystemExit: it failed.
+        """
         return self._ended(os.waitpid(self.pid, 0)[1])
 
     def _ended(self, status: int) -> bool:
         with os.fdopen(self.reports, "rb") as stream:
-            lines = [json.loads(line) for line in stream.read().splitlines()]
-        self.went_on_from = next((line["from"] for line in lines if "from" in line), None)
-        self.closed = max((line["closed"] for line in lines if "closed" in line), default=0)
+            for line in map(json.loads, stream.read().splitlines()):
+                self.went_on_from = line.get("from", self.went_on_from)
+                self.closed = line.get("closed", self.closed)
         if os.WIFSIGNALED(status):
             return True
         if os.WEXITSTATUS(status):
@@ -112,162 +129,194 @@ class Attempt:
 
 
 def report_to(pipe: int) -> None:
-    """Write a line where a session has been made, and where an update is closed."""
+    """Write a line where a session begins, and where an update is closed."""
     from benchmarks.session import RunSession
 
     begin, step = RunSession.begin, RunSession.step
 
-    def say(about: dict[str, Any]) -> None:
+    def say(**about: int) -> None:
         os.write(pipe, json.dumps(about).encode() + b"\n")
 
     def begins(self: RunSession) -> None:
-        say({"from": len(self.ledger.rows)})
+        say(**{"from": len(self.ledger.rows)})
         begin(self)
 
     def steps(self: RunSession, metrics: Any) -> None:
         step(self, metrics)
-        say({"closed": len(self.ledger.rows)})
+        say(closed=len(self.ledger.rows))
 
     RunSession.begin, RunSession.step = begins, steps  # type: ignore[method-assign]
 
 
 def die_at(number: int, after: bool) -> None:
-    """Kill this process at its n-th fsync or rename, before or after the call."""
+    """Kill this process at its n-th fsync or rename, before the call or after it."""
     calls = 0
 
     def deadly(call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             nonlocal calls
             calls += 1
-            mine = calls
-            if mine == number and not after:
+            mine = calls == number
+            if mine and not after:
                 os.kill(os.getpid(), signal.SIGKILL)
             found = call(*args, **kwargs)
-            if mine == number:
+            if mine:
                 os.kill(os.getpid(), signal.SIGKILL)
             return found
 
         return wrapped
 
-    for name in CALLS:
+    for name in ("fsync", "replace", "rename"):
         setattr(os, name, deadly(getattr(os, name)))
 
 
-def soak(algorithm: str, kills: int, folder: Path, seed: int) -> Tally:
-    """Both rounds of one algorithm."""
-    began = time.monotonic()
-    words = (*GAME, *ALGORITHMS[algorithm])
-    tally, rng = Tally(algorithm), random.Random(f"{seed} {algorithm}")
-    whole = Attempt(folder / "whole", words)
-    started = time.monotonic()
-    whole.wait()
-    took = time.monotonic() - started
-    measure = outcome(record_of(folder / "whole", words))
+class Soak:
+    """All rounds of one algorithm."""
 
-    def at_random(_: int) -> Callable[[Attempt], bool]:
-        return lambda attempt: attempt.kill_after(rng.uniform(0, 0.6 * took))
+    def __init__(self, algorithm: str, folder: Path, seed: int) -> None:
+        self.words = (*GAME, *ALGORITHMS[algorithm])
+        self.folder, self.tally = folder, Tally(algorithm)
+        self.rng = random.Random(f"{seed} {algorithm}")
+        began = time.monotonic()
+        whole = Attempt(folder / "whole", self.words)
+        whole.killed()
+        self.took_s, self.updates = time.monotonic() - began, whole.closed
+        self.measure = outcome(self.record(folder / "whole"))
 
-    while tally.random_kills < kills:
-        tally.random_kills += break_off(folder, words, tally, measure, lambda _: None, at_random)
-    for after in (False, True):
-        tally.call_kills += break_off(
-            folder, words, tally, measure, lambda n, after=after: (n, after), lambda _: Attempt.wait
-        )
-    tally.seconds = time.monotonic() - began
-    return tally
+    def record(self, place: Path) -> Record:
+        """The record of the run in a folder."""
+        config = configured(place, *self.words)
+        return Record(place / config.run_name(config.task_class(config.task).fingerprint()))
+
+    def all_rounds(self, kills: int) -> Tally:
+        """Break off what there is to break off."""
+        while self.tally.killed < kills:
+            self.tally.killed += self.break_off(lambda attempt: attempt.killed_after(self.moment()))
+        for after in (False, True):
+            self.tally.at_calls += self.break_off(Attempt.killed, lambda number, after=after: (number, after))
+        self.tally.damaged += self.damage()
+        self.tally.full += self.fill_disk()
+        return self.tally
+
+    def moment(self) -> float:
+        """A random moment of an attempt, in seconds from its start."""
+        return self.rng.uniform(0, 0.6 * self.took_s)
+
+    def break_off(
+        self,
+        killed: Callable[[Attempt], bool],
+        fatal: Callable[[int], tuple[int, bool] | None] = lambda number: None,
+    ) -> int:
+        """One run, in as many attempts as it takes. Returns how often it was killed."""
+        place = Path(tempfile.mkdtemp(dir=self.folder))
+        kills = closed = 0
+        while True:
+            attempt = Attempt(place, self.words, fatal(kills + 1))
+            ended = not killed(attempt)
+            if attempt.went_on_from is not None:
+                self.tally.lost += max(0, closed - attempt.went_on_from)
+            closed = max(closed, attempt.closed)
+            if ended:
+                self.compare(place)
+                return kills
+            kills += 1
+
+    def damage(self, times: int = 5) -> int:
+        """One run, killed at random, whose newest state is damaged each time."""
+        place, damaged = Path(tempfile.mkdtemp(dir=self.folder)), 0
+        while damaged < times and Attempt(place, self.words).killed_after(self.took_s * 0.3 + self.moment()):
+            states = sorted(
+                (self.record(place).folder / "state").glob("*.safetensors"), key=lambda p: p.stat().st_mtime
+            )
+            if states:
+                content = bytearray(states[-1].read_bytes())
+                content[self.rng.randrange(len(content))] ^= 1 << self.rng.randrange(8)
+                states[-1].write_bytes(content)
+                damaged += 1
+        Attempt(place, self.words).killed()
+        self.compare(place)
+        return damaged
+
+    def fill_disk(self) -> int:
+        """One run on a file system of 20 MB, which its states do not fit on, and then of 200."""
+        if os.geteuid() or not self.updates or self.tally.algorithm == "gepa":
+            return 0
+        place = Path(tempfile.mkdtemp(dir=self.folder))
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", place], capture_output=True).returncode:
+            return 0
+        try:
+            small = Attempt(place, self.words)
+            try:
+                small.killed()
+            except SystemExit:
+                said = (self.record(place).folder / "error.txt").read_text()
+                if "No space left on device; the state after update" not in said:
+                    raise
+            subprocess.run(["mount", "-o", "remount,size=200m", place], check=True)
+            Attempt(place, self.words).killed()
+            self.compare(place)
+        finally:
+            subprocess.run(["umount", place], check=True)
+        return 1
+
+    def compare(self, place: Path) -> None:
+        """Count a run that has ended, and whether it is another than the one that nothing disturbed."""
+        self.tally.runs += 1
+        record = self.record(place)
+        found = outcome(record)
+        wrong = [key for key in {*found, *self.measure} if found.get(key) != self.measure.get(key)]
+        wrong += [path.name for path in record.folder.iterdir() if path.name == "state" or path.name.startswith(".")]
+        if wrong:
+            self.tally.different += 1
+            print(f"{self.tally.algorithm}: {place} is different in {', '.join(wrong)}", flush=True)
+        else:
+            shutil.rmtree(record.folder)
 
 
-def break_off(
-    folder: Path,
-    words: Sequence[str],
-    tally: Tally,
-    measure: dict[str, Any],
-    fatal: Callable[[int], tuple[int, bool] | None],
-    ending: Callable[[int], Callable[[Attempt], bool]],
-) -> int:
-    """One run in as many attempts as it takes. Returns the kills."""
-    place = Path(tempfile.mkdtemp(dir=folder))
-    closed = number = 0
-    while True:
-        number += 1
-        attempt = Attempt(place, words, fatal(number))
-        killed = ending(number)(attempt)
-        if attempt.went_on_from is not None:
-            tally.lost += max(0, closed - attempt.went_on_from)
-        closed = max(closed, attempt.closed)
-        if not killed:
-            break
-    tally.runs += 1
-    found = outcome(record_of(place, words))
-    if found != measure:
-        tally.different += 1
-        print(f"{tally.algorithm}: {place} differs in {[key for key in measure if found.get(key) != measure[key]]}")
-    elif list((record_of(place, words).folder).glob(".*")) or (record_of(place, words).folder / "state").exists():
-        tally.different += 1
-        print(f"{tally.algorithm}: {place} left files behind")
-    else:
-        shutil.rmtree(place)
-    return number - 1
-
-
-def record_of(folder: Path, words: Sequence[str]) -> Record:
-    """The record of a configuration."""
-    config = configured(folder, *words)
-    return Record(folder / config.run_name(config.task_class(config.task).fingerprint()))
+def work(jobs: Any, tallies: Any, kills: int, folder: Path, seed: int) -> None:
+    """Soak one algorithm after the other, while there are any."""
+    while (algorithm := jobs.get()) is not None:
+        place = folder / algorithm
+        place.mkdir()
+        tallies.put(Soak(algorithm, place, seed).all_rounds(kills))
 
 
 def main() -> int:
     """Returns 1 where anything was lost."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--algorithms", default=",".join(ALGORITHMS))
-    parser.add_argument("--kills", type=int, default=20, help="at random moments, at least")
+    parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-
-    for module in ("gepa.api", "algorithms.trainer_state", "algorithms.trainer", "benchmarks.table"):
+    for module in ("gepa.api", "algorithms.trainer_state", "algorithms.trainer", "benchmarks.warmstart"):
         importlib.import_module(module)
     import torch
 
     torch.set_num_threads(1)
     names = given.algorithms.split(",")
+    context = multiprocessing.get_context("fork")
+    jobs, tallies = context.SimpleQueue(), context.SimpleQueue()
+    for name in [*names, *[None] * given.processes]:
+        jobs.put(name)
+    began = time.monotonic()
+    print(HEADER, "| --- " * 8 + "|", sep="\n", flush=True)
     with tempfile.TemporaryDirectory(prefix="grpo-bench-soak-") as folder:
-        jobs = [(name, given.kills, Path(folder) / name, given.seed) for name in names]
-        for _, _, place, _ in jobs:
-            place.mkdir()
-        # Not a pool: its workers may not have children.
-        tallies = []
-        with multiprocessing.get_context("fork").Manager() as manager:
-            queue, results = manager.Queue(), manager.Queue()
-            for job in jobs:
-                queue.put(job)
-            workers = [
-                multiprocessing.get_context("fork").Process(target=work, args=(queue, results))
-                for _ in range(given.processes)
-            ]
-            for worker in workers:
-                worker.start()
-            for worker in workers:
-                worker.join()
-            while not results.empty():
-                tallies.append(results.get())
-    tallies.sort(key=lambda tally: names.index(tally.algorithm))
-    print(
-        f"{'algorithm':14} {'random kills':>12} {'at fsync/rename':>15} {'runs':>5} {'updates lost':>12} {'differ':>6}"
-    )
-    for each in tallies:
-        print(
-            f"{each.algorithm:14} {each.random_kills:12} {each.call_kills:15} {each.runs:5} {each.lost:12} "
-            f"{each.different:6}   {each.seconds:.0f} s"
-        )
-    whole = len(tallies) == len(names) and not any(each.lost or each.different for each in tallies)
-    return 0 if whole else 1
-
-
-def work(queue: Any, results: Any) -> None:
-    """Soak one algorithm after the other."""
-    while not queue.empty():
-        results.put(soak(*queue.get()))
+        parts = (jobs, tallies, given.kills, Path(folder), given.seed)
+        workers = [context.Process(target=work, args=parts) for _ in range(given.processes)]
+        for worker in workers:
+            worker.start()
+        lost = 0
+        for _ in names:
+            while tallies.empty():
+                if not any(worker.is_alive() for worker in workers):
+                    return 1
+                time.sleep(1)
+            tally = tallies.get()
+            print(tally.row(), flush=True)
+            lost += tally.lost + tally.different
+    print(f"{(time.monotonic() - began) / 60:.0f} minutes", flush=True)
+    return int(lost > 0)
 
 
 if __name__ == "__main__":

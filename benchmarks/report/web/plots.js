@@ -33,7 +33,10 @@ function drawPlot(place, figure, about) {
   const { data: traces, layout } = drawn(figure, axis, byId("log").checked);
   const narrow = place.clientWidth < 560;
   layout.height = figure.height || 440;
-  if (narrow && layout.showlegend !== false) layout.height += 80;
+  if (narrow && layout.showlegend !== false) {
+    layout.height += 80;
+    layout.legend.y = -75 / (layout.height - 170); // below the axis title, whatever the height
+  }
   if (narrow && figure.multiples) stack(layout);
   const names = traces.filter((trace) => trace.name && trace.showlegend !== false).map((trace) => trace.name);
   place.setAttribute("aria-label", `Plot of ${[...new Set(names)].join(", ")}; ${about}`);
