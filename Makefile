@@ -64,6 +64,8 @@ bench: setup
 	$(BIN)/python tests/performance/bench.py
 	$(BIN)/python tests/performance/limits.py
 	$(BIN)/python tests/performance/algorithm_costs.py
+	$(BIN)/python -m pytest tests/performance --benchmark-enable --benchmark-autosave \
+		--benchmark-storage=results/performance/micro
 
 # The last two measured commits of results/performance/; fails where a ratio got worse by more than 15%.
 bench-compare: setup

@@ -28,15 +28,19 @@ class Slots:
         if places > had_places:
             # Doubled, so that copying stays a small part.
             places = max(2 * had_places, LEAST, places)
-        larger = self.data.new_zeros(layers, both, max(slots, had_slots), heads, max(places, had_places), width)
+        larger = self.data.new_empty(layers, both, max(slots, had_slots), heads, max(places, had_places), width)
         larger[:, :, :had_slots, :, :had_places] = self.data
+        larger[:, :, :had_slots, :, had_places:] = 0
+        larger[:, :, had_slots:] = 0
         self.data = larger
 
     def move(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
         """Copy the first `length` places of slots to other slots, all at once: slots may change places."""
-        come, go = (torch.tensor(list(slots), device=self.data.device) for slots in (sources, targets))
-        view = self.data[:, :, :, :, :length]
-        view[:, :, go] = view[:, :, come]
+        slots = self.data[:, :, :, :, :length]
+        # One by one, since indexing copies number by number and this copies whole rows.
+        moved = [slots[:, :, source].clone() for source in sources]
+        for target, cache in zip(targets, moved, strict=True):
+            slots[:, :, target] = cache
 
     def write(self, layer: int, slots: torch.Tensor, places: torch.Tensor, both: torch.Tensor) -> None:
         """Enter keys and values.
