@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := tasks policies algorithms benchmarks
 
-.PHONY: run test lint setup tiny format proofs grid bench bench-compare soak fuzz campaign gpu-check real lock licences
+.PHONY: run test lint setup tiny format proofs grid publish bench bench-compare soak fuzz campaign gpu-check real lock licences
 
 run: setup
 	$(BIN)/python -m benchmarks run +algo=grpo
@@ -41,6 +41,18 @@ grid: setup
 	$(SWEEP) seed=0,1,2 task=wordle,gsm_synth,wordle_turn +algo=$(ALGORITHMS)
 	$(SWEEP) seed=0,1,2 +algo=feedback_grpo algo.shuffled=true
 	$(SWEEP) task.max_turns=1,2,3,4 +algo=fork_grpo,grpo budget=smoke
+
+# What the grid's records say, small enough to be committed: tables, claims, the page, and of each record all but its
+# samples, whose hashes are in its seal.json.
+PUBLISHED := results/published/tiny-quick
+publish: setup
+	mkdir -p $(PUBLISHED)/records
+	$(BIN)/python -m benchmarks table --runs $(RUNS) --format csv >$(PUBLISHED)/table.csv
+	$(BIN)/python -m benchmarks table --runs $(RUNS) --format markdown >$(PUBLISHED)/table.md
+	$(BIN)/python -m benchmarks claims --runs $(RUNS) >$(PUBLISHED)/claims.txt
+	$(BIN)/python -m benchmarks report --runs $(RUNS) --out results/published/report.html
+	cd $(RUNS) && cp --parents */config.yaml */manifest.json */summary.json */curve.parquet */seal.json */status \
+		$(CURDIR)/$(PUBLISHED)/records
 
 # Every algorithm on Wordle and GSM8K with a language model, seed by seed, until it is done or broken off; the same
 # command goes on. WORDS="--for 9m --state DIR gsm8k.path=DIR seed=0 ..." says more.

@@ -127,7 +127,8 @@ def _outcome(complete: Sequence[Run], index: Index) -> dict[str, float]:
         gain = (after - before, *paired_gain_interval(base, final))
         numbers = [len(problems), before, after, *accuracy_interval(final), *gain]
         index.remember(key, numbers)
-    return dict(zip(OUTCOME, numbers, strict=True))
+    found = dict(zip(OUTCOME, numbers, strict=True))
+    return found | {"n_test": int(found["n_test"])}  # The index keeps floats.
 
 
 def _average(values: Sequence[float]) -> float:
