@@ -54,9 +54,13 @@ def write_tensors(path: Path, about: Mapping[str, Any], tensors: Mapping[str, to
         check.update(array)
     head = head.replace(UNKNOWN.encode(), check.hexdigest().encode(), 1)
     with os.fdopen(open_file(path, os.O_WRONLY | os.O_CREAT), "wb", buffering=0) as stream:
-        for part in (memoryview(head), *arrays):
-            while part:
-                part = part[stream.write(part) :]
+        try:
+            for part in (memoryview(head), *arrays):
+                while part:
+                    part = part[stream.write(part) :]
+        except OSError:
+            stream.truncate(0)  # On a full disk, room for the record to say so.
+            raise
         stream.truncate(len(head) + end)
 
 
