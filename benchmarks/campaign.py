@@ -245,14 +245,15 @@ def conclude(jobs: Sequence[Job], state: Path, say: Say) -> int:
     from rich.console import Console
 
     from benchmarks.claims import answer, load_claims, render
-    from benchmarks.experiments import read_experiments
+    from benchmarks.experiments import read_experiments, say_set_aside
     from benchmarks.report.page import report
 
     complete = [job for job in jobs if job.complete]
     failed = [job for job in jobs if job.record.status == "failed"]
     if complete:
         config = jobs[0].config
-        experiments, _ = read_experiments(state / "runs")
+        experiments, aside = read_experiments(state / "runs")
+        say_set_aside(aside)
         answers = [answer(claim, experiments, config.policy.name, config.budget.name) for claim in load_claims()]
         render(answers, "text", Console())
         say(report(state / "runs", state / "report.html"))
