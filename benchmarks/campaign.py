@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.config import RunConfig, check_config, compose_config
+from benchmarks.interruption import stoppable
 from benchmarks.record import Record
 from benchmarks.wording import duration
 from policies.source import find_source
@@ -228,7 +229,8 @@ def campaign(overrides: Sequence[str], state: Path, allowed: float | None, say: 
     until = float("inf") if allowed is None else began + allowed - STOPPING_S
     state.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(state / ".lock", timeout=0):
+        # SIGTERM counts as Ctrl-C: whoever ends the campaign must not leave its runs behind.
+        with FileLock(state / ".lock", timeout=0), stoppable():
             jobs = jobs_of(overrides, state)
             left = [job for job in jobs if not job.complete]
             say(f"campaign: {len(jobs) - len(left)} of {len(jobs)} runs complete; state in {state}")
