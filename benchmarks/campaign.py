@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.config import RunConfig, check_config, compose_config
+from benchmarks.interruption import stoppable
 from benchmarks.record import Record
 from benchmarks.wording import duration
 from policies.source import find_source
@@ -228,7 +229,8 @@ def campaign(overrides: Sequence[str], state: Path, allowed: float | None, say: 
     until = float("inf") if allowed is None else began + allowed - STOPPING_S
     state.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(state / ".lock", timeout=0):
+        # SIGTERM counts as Ctrl-C: whoever ends the campaign must not leave its runs behind.
+        with FileLock(state / ".lock", timeout=0), stoppable():
             jobs = jobs_of(overrides, state)
             left = [job for job in jobs if not job.complete]
             say(f"campaign: {len(jobs) - len(left)} of {len(jobs)} runs complete; state in {state}")
@@ -245,14 +247,15 @@ def conclude(jobs: Sequence[Job], state: Path, say: Say) -> int:
     from rich.console import Console
 
     from benchmarks.claims import answer, load_claims, render
-    from benchmarks.experiments import read_experiments
+    from benchmarks.experiments import read_experiments, say_set_aside
     from benchmarks.report.page import report
 
     complete = [job for job in jobs if job.complete]
     failed = [job for job in jobs if job.record.status == "failed"]
     if complete:
         config = jobs[0].config
-        experiments, _ = read_experiments(state / "runs")
+        experiments, aside = read_experiments(state / "runs")
+        say_set_aside(aside)
         answers = [answer(claim, experiments, config.policy.name, config.budget.name) for claim in load_claims()]
         render(answers, "text", Console())
         say(report(state / "runs", state / "report.html"))
