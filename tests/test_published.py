@@ -47,7 +47,9 @@ def test_the_readme_quotes_the_table() -> None:
     rows = [dict(zip(head, cells(line), strict=True)) for line in lines[2:]]
     wanted = {(row["task"], row["algo"], row["accuracy [95 %]"], row["gain [95 %]"], row["seeds"]) for row in rows}
     readme = (ROOT / "README.md").read_text().split("## Results")[1].split("\n## ")[0]
-    quoted = [cells(line) for line in readme.splitlines() if line.startswith("| ") and "%" in line and "[95" not in line]
+    quoted = [
+        cells(line) for line in readme.splitlines() if line.startswith("| ") and "%" in line and "[95" not in line
+    ]
     assert len(quoted) >= 24
     for task, algo, accuracy, gain, seeds in quoted:
         assert (task.strip("`"), algo, accuracy, gain, seeds) in wanted
