@@ -9,8 +9,9 @@ PACKAGES := tasks policies algorithms benchmarks
 run: setup
 	$(BIN)/python -m benchmarks run +algo=grpo
 
+# A worker a core, each with one thread.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff format --check .
