@@ -51,7 +51,9 @@ class Seen:
     trained: set[tuple[int, ...]] = field(default_factory=set)
     """Sequences that went through the model with gradients, without padding."""
     sampled_tokens: int = 0
-    """Tokens that the model was asked for, one after the other."""
+    """Tokens that the model was asked for, one after the other, outside our own samplers' lean decoder."""
+    played_tokens: int = 0
+    """Tokens that `LanguageModel.play` wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,7 @@ def playing(seen: Seen) -> Iterator[None]:
 
     def watched(self: LanguageModel, *args: Any, **kwargs: Any) -> Any:
         rollouts, cost = play(self, *args, **kwargs)
+        seen.played_tokens += cost.generated_tokens
         seen.played += [
             (each, (list(each.prompt_ids), list(each.completion_ids), list(each.mask))) for each in rollouts
         ]
@@ -248,10 +251,11 @@ def credit(algorithm: Algorithm, notes: Notes) -> Iterator[None]:
 def check_costs(session: RunSession, seen: Seen, notes: Notes) -> None:
     """Compare what was sampled and trained with what was booked."""
     booked = session.ledger.total("generated_tokens") + session.ledger.total("reflected_tokens")
-    if booked < LEAST_BOOKED * seen.sampled_tokens:
+    sampled = max(seen.sampled_tokens, seen.played_tokens)
+    if booked < LEAST_BOOKED * sampled:
         notes.add(
             "costs",
-            f"the model sampled about {seen.sampled_tokens} tokens, {booked:.0f} are booked: "
+            f"the model sampled about {sampled} tokens, {booked:.0f} are booked: "
             "play through session.play, or book what you sample with session.charge",
         )
     if seen.trained and not (session.ledger.total("trained_tokens") and session.ledger.totals["update/flops"]):

@@ -12,7 +12,7 @@ from benchmarks.report.style import Figure, base_axis, base_layout, look_of, nam
 from benchmarks.report.targets import profile, targets
 from benchmarks.wording import one_line
 
-PHASES = ("rollout", "score", "update", "reflect", "other", "evaluate")
+PHASES = ("rollout", "score", "update", "reflect", "other", "evaluate", "warmstart")
 
 
 def figures(setting: Setting, results: Results) -> dict[str, Figure]:

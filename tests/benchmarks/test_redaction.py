@@ -69,7 +69,7 @@ def test_no_file_of_a_failed_run_holds_the_home_or_a_secret(tmp_path: Path, monk
     settings += ["evaluate.val_problems=1", "policy.device=cpu"]
     with pytest.raises(RuntimeError):
         run(check_config(compose_config(settings)), Console(file=io.StringIO()), command_line(["run", *settings]))
-    (folder,) = (path for path in (tmp_path / "runs").iterdir() if path.is_dir())
+    (folder,) = (path for path in (tmp_path / "runs").glob("[!.]*") if path.is_dir())
     assert Record(folder).status == "failed"
     assert "key *** refused \\udcff, see ~/log" in (folder / "error.txt").read_text()
     for path in folder.iterdir():

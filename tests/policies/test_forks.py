@@ -79,7 +79,7 @@ def test_rollouts_that_share_an_action_share_its_tokens_and_all_before_it(
 
 @pytest.mark.parametrize("batch_size", [256, 6])
 def test_a_fork_goes_on_from_what_the_model_has_read(tiny: LanguageModel, wordle: Wordle, batch_size: int) -> None:
-    rollouts, _ = grown(tiny, wordle, batch_size=batch_size, temperature=0)
+    rollouts, _ = grown(tiny, wordle, problems=12, batch_size=batch_size, temperature=0)
     assert max(len(rollout.turns) for rollout in rollouts) == 4
     for rollout in rollouts:
         best = logits_of(tiny, rollout).argmax(-1).tolist()
