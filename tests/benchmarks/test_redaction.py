@@ -72,7 +72,7 @@ def test_no_file_of_a_failed_run_holds_the_home_or_a_secret(tmp_path: Path, monk
     (folder,) = (path for path in (tmp_path / "runs").glob("[!.]*") if path.is_dir())
     assert Record(folder).status == "failed"
     assert "key *** refused \\udcff, see ~/log" in (folder / "error.txt").read_text()
-    for path in folder.iterdir():
+    for path in (path for path in folder.rglob("*") if path.is_file()):
         content = path.read_bytes()
         assert str(tmp_path).encode() not in content, path.name
         assert TOKEN.encode() not in content, path.name
