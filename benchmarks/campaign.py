@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.config import RunConfig, check_config, compose_config
-from benchmarks.interruption import stoppable
-from benchmarks.record import Record
+from benchmarks.records.record import Record
+from benchmarks.running.interruption import stoppable
 from benchmarks.wording import duration
 from policies.source import find_source
 from tasks.api import Task
@@ -138,7 +138,7 @@ def jobs_of(overrides: Sequence[str], state: Path) -> list[Job]:
 
 
 def _need(config: RunConfig, task: Task) -> float:
-    from benchmarks.preflight import memory_need
+    from benchmarks.running.preflight import memory_need
     from policies.language_model import choose_device
 
     if choose_device(config.policy.device).type != "cuda":
@@ -246,8 +246,8 @@ def conclude(jobs: Sequence[Job], state: Path, say: Say) -> int:
     """Report and claims of what is complete, and what is left. Exit code 1 where a run failed."""
     from rich.console import Console
 
-    from benchmarks.claims import answer, load_claims, render
-    from benchmarks.experiments import read_experiments, say_set_aside
+    from benchmarks.analysis.claims import answer, load_claims, render
+    from benchmarks.analysis.experiments import read_experiments, say_set_aside
     from benchmarks.report.page import report
 
     complete = [job for job in jobs if job.complete]

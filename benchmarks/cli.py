@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.quiet import quiet_libraries
-from benchmarks.record import RUNS
+from benchmarks.records.record import RUNS
+from benchmarks.running.quiet import quiet_libraries
 from tasks.errors import BadInput, RunFailed, require
 
 app = typer.Typer(
@@ -30,8 +30,8 @@ def run(context: typer.Context) -> None:
     With -m, values separated by commas are swept: -m +algo=grpo seed=0,1,2. `list` shows the names.
     With --dry-run, the plan is printed with an estimate of what it will cost, and nothing is recorded.
     """
-    from benchmarks.interruption import ignore_interruptions
     from benchmarks.launch import launch
+    from benchmarks.running.interruption import ignore_interruptions
 
     quiet_libraries()
     try:
@@ -77,7 +77,7 @@ def table(
     """Compare the runs on record, one row per experiment."""
     from rich.console import Console
 
-    from benchmarks.table import FORMATS, read_table, render
+    from benchmarks.analysis.table import FORMATS, read_table, render
 
     require(format in FORMATS, f"--format {format}: use {', '.join(FORMATS)}")
     render(read_table(runs), format, Console())
@@ -98,9 +98,9 @@ def compare(
     """Differences between algorithms, paired by problem and seed, and what could have been seen."""
     from rich.console import Console
 
-    from benchmarks.comparison import FORMATS, choose, render
-    from benchmarks.comparison import compare as compare_experiments
-    from benchmarks.experiments import read_experiments, say_set_aside
+    from benchmarks.analysis.comparison import FORMATS, choose, render
+    from benchmarks.analysis.comparison import compare as compare_experiments
+    from benchmarks.analysis.experiments import read_experiments, say_set_aside
 
     require(format in FORMATS, f"--format {format}: use {', '.join(FORMATS)}")
     experiments, aside = read_experiments(runs)
@@ -121,8 +121,8 @@ def claims(
     """Answer every claim in conf/claims with supported, refuted or undecided."""
     from rich.console import Console
 
-    from benchmarks.claims import FORMATS, answer, load_claims, print_missing, render
-    from benchmarks.experiments import read_experiments, say_set_aside
+    from benchmarks.analysis.claims import FORMATS, answer, load_claims, print_missing, render
+    from benchmarks.analysis.experiments import read_experiments, say_set_aside
 
     require(format in FORMATS, f"--format {format}: use {', '.join(FORMATS)}")
     # Without any record every claim is undecided, and --missing says what to run first.
@@ -147,8 +147,8 @@ def show(
     """Show a run's test samples: every action with its verdict, component by component, and the feedback."""
     from rich.console import Console
 
-    from benchmarks.reading import find_record
-    from benchmarks.show import show as show_record
+    from benchmarks.records.reading import find_record
+    from benchmarks.report.show import show as show_record
 
     show_record(find_record(runs, run), Console(), stage=stage, which=which, limit=limit, problem=problem)
 
@@ -195,7 +195,7 @@ def check(context: typer.Context) -> None:
 
     Further KEY=VALUE overrides are taken as in `run`. Exit code 1 where a rule is broken.
     """
-    from benchmarks.conformance import check_words
+    from benchmarks.checking.conformance import check_words
 
     quiet_libraries()
     sys.exit(check_words(context.args, typer.echo))
@@ -208,7 +208,7 @@ def new(
     dir: Annotated[Path, typer.Option(help="Where its folder goes.")] = Path(),
 ) -> None:
     """Write a new algorithm's project: one file that runs as it is, a test of it, and an entry point."""
-    from benchmarks.scaffold import new_algorithm
+    from benchmarks.checking.scaffold import new_algorithm
 
     require(kind == "algo", f"new {kind}: use `new algo NAME`")
     for path in new_algorithm(name, dir):

@@ -18,14 +18,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarks.budget import BudgetConfig
-from benchmarks.evaluation import EvaluateConfig
 from benchmarks.plugins import KINDS, Plugin, find, from_file, identity, load
 from benchmarks.presets import CONF, hydra_choice, options
-from benchmarks.record import RUNS
-from benchmarks.redaction import redacted
-from benchmarks.tracking import check_tracking
-from benchmarks.warmstart import NoWarmStartConfig, WarmStartConfig
+from benchmarks.records.record import RUNS
+from benchmarks.records.redaction import redacted
+from benchmarks.running.budget import BudgetConfig
+from benchmarks.running.evaluation import EvaluateConfig
+from benchmarks.running.tracking import check_tracking
+from benchmarks.running.warmstart import NoWarmStartConfig, WarmStartConfig
 from policies.adapter import AdapterConfig, NoAdapterConfig
 from policies.source import PolicyConfig
 from tasks.errors import BadInput, require

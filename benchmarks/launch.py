@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from benchmarks.config import RunConfig, check_config, compose_config, hydra_word
-from benchmarks.lock import holder
-from benchmarks.manifest import command_line
 from benchmarks.presets import CONF
-from benchmarks.quiet import quiet_libraries
-from benchmarks.record import RUNS, Record
+from benchmarks.records.record import RUNS, Record
+from benchmarks.running.lock import holder
+from benchmarks.running.manifest import command_line
+from benchmarks.running.quiet import quiet_libraries
 from tasks.api import Task
 from tasks.errors import BadInput, RunFailed
 
@@ -42,7 +42,7 @@ def launch(words: Sequence[str]) -> int:
             raise BadInput(f"unknown option {word}; run takes KEY=VALUE overrides, -m and {DRY_RUN}")
     many = any(word in MULTIRUN for word in words)
     if DRY_RUN in words:
-        from benchmarks.plan import plan
+        from benchmarks.running.plan import plan
 
         if many:
             raise BadInput(f"{DRY_RUN} plans one run; leave out -m and give one value per key")
@@ -62,8 +62,8 @@ def run_one(config: RunConfig, overrides: Sequence[str]) -> None:
     Raises:
         RunFailed: among others, because another process is at work on it.
     """
-    from benchmarks.run import run
-    from benchmarks.table import read_table, render
+    from benchmarks.analysis.table import read_table, render
+    from benchmarks.running.run import run
 
     console = Console()
     outcome = run(config, console, command_line(["run", *overrides]))

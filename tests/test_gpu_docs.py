@@ -14,8 +14,8 @@ from benchmarks.campaign import campaign, words_of
 from benchmarks.campaign import combinations as runs_of
 from benchmarks.config import RunConfig, check_config, compose_config
 from benchmarks.launch import combinations, launch
-from benchmarks.preflight import widest
 from benchmarks.presets import presets
+from benchmarks.running.preflight import widest
 from policies.adapter import AdapterConfig, attach
 from policies.flops import model_shape
 from policies.memory import need, skeleton_of

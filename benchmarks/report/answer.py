@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-from benchmarks.claim_tests import EQUAL_COST
+from benchmarks.analysis.claim_tests import EQUAL_COST
 from benchmarks.report.gather import Experiment, Setting
 from benchmarks.report.judging import Difference
 from benchmarks.wording import COSTS, one_line, percent, scientific

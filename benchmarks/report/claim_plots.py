@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from benchmarks.claims import Answer
+from benchmarks.analysis.claims import Answer
+from benchmarks.analysis.verdicts import Finding
 from benchmarks.report.style import Figure, base_axis, base_layout, plain
-from benchmarks.verdicts import Finding
 
 LOOKS = {"supported": ("$2", "circle"), "refuted": ("$1", "x"), "undecided": ("$faint", "circle-open")}
 

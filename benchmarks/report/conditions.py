@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from benchmarks.reading import Run
+from benchmarks.records.reading import Run
 from benchmarks.wording import one_line
 
 CONDITIONS = ("device", "dtype", "threads", "python", "packages", "git_commit", "git_dirty", "policy_source")

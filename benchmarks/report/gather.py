@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.claims import Answer, Claim, answer, load_claims
-from benchmarks.experiments import Experiment as Compared
-from benchmarks.experiments import differing, experiment_of
-from benchmarks.index import Index, read_index
-from benchmarks.reading import NAMES, Damaged, Run, is_number
+from benchmarks.analysis.claims import Answer, Claim, answer, load_claims
+from benchmarks.analysis.experiments import Experiment as Compared
+from benchmarks.analysis.experiments import differing, experiment_of
+from benchmarks.analysis.table import SETTING, by_experiment, experiment_row, rank
+from benchmarks.records.index import Index, read_index
+from benchmarks.records.reading import NAMES, Damaged, Run, is_number
 from benchmarks.report.axes import AXES, TOTALS
 from benchmarks.report.judging import Difference, judge
 from benchmarks.report.reaching import Reached, reach
-from benchmarks.table import SETTING, by_experiment, experiment_row, rank
 from tasks.errors import BadInput
 
 STALLED_AFTER_S = 600
@@ -190,7 +190,7 @@ def _compare(setting: Setting, index: Index) -> None:
 
 
 def _front(experiments: Sequence[Compared], index: Index) -> dict[str, list[float]]:
-    from benchmarks.efficiency import front_probability
+    from benchmarks.analysis.efficiency import front_probability
 
     fronts = {}
     for axis in AXES:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from benchmarks.comparison import ALPHA, common_seeds, solved_difference
-from benchmarks.experiments import Experiment
-from benchmarks.index import Index
-from benchmarks.statistics import holm
+from benchmarks.analysis.comparison import ALPHA, common_seeds, solved_difference
+from benchmarks.analysis.experiments import Experiment
+from benchmarks.analysis.statistics import holm
+from benchmarks.records.index import Index
 
 
 @dataclass(frozen=True, slots=True)

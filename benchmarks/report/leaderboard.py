@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from benchmarks.analysis.table import SETTING
 from benchmarks.report.answer import p_words
 from benchmarks.report.conditions import commands, conditions
 from benchmarks.report.gather import Experiment, Results, Setting
-from benchmarks.table import SETTING
 from benchmarks.wording import COSTS, one_line, percent
 
 HEADS = {

@@ -23,9 +23,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from benchmarks.claims import Answer, measured
-from benchmarks.manifest import git_state
-from benchmarks.record import Record
+from benchmarks.analysis.claims import Answer, measured
+from benchmarks.records.record import Record
 from benchmarks.report.answer import short_answer
 from benchmarks.report.axes import AXES
 from benchmarks.report.claim_plots import claim_plot
@@ -35,6 +34,7 @@ from benchmarks.report.leaderboard import leaderboard, matrix
 from benchmarks.report.samples import UNTOUCHED, samples
 from benchmarks.report.style import palette
 from benchmarks.report.training import credit, family_tree
+from benchmarks.running.manifest import git_state
 from benchmarks.wording import one_line, scientific, visible
 from tasks.errors import BadInput
 

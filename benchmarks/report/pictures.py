@@ -10,12 +10,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks.analysis.table import markdown, shown_cells
 from benchmarks.report.axes import AXES
 from benchmarks.report.claim_plots import claim_plot
 from benchmarks.report.figures import figures
 from benchmarks.report.gather import Results, gather
 from benchmarks.report.style import Figure, drawn
-from benchmarks.table import markdown, shown_cells
 from tasks.errors import BadInput, require
 
 WIDTH, HEIGHT = 900, 480

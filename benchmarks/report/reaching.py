@@ -49,7 +49,7 @@ def reach(experiments: Mapping[str, Curves]) -> Reached | None:
 
 
 def _costs(by_seed: Curves, target: float, axes: Sequence[str]) -> dict[str, dict[int, float]]:
-    from benchmarks.efficiency import cost_to_target, curve_frame
+    from benchmarks.analysis.efficiency import cost_to_target, curve_frame
 
     reached = cost_to_target(curve_frame(by_seed, axes[0]), target)
     costs: dict[str, dict[int, float]] = {axis: {} for axis in axes}

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reading import Damaged, read
-from benchmarks.record import Record
+from benchmarks.records.reading import Damaged, read
+from benchmarks.records.record import Record
 from benchmarks.report.gather import Setting
 from benchmarks.wording import visible
 from tasks.clues import LENGTH, marks

@@ -10,9 +10,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.family import FAMILY, family, proposals
-from benchmarks.reading import Damaged, read
-from benchmarks.record import Record
+from benchmarks.records.reading import Damaged, read
+from benchmarks.records.record import Record
+from benchmarks.report.family import FAMILY, family, proposals
 from benchmarks.report.samples import LONGEST
 from benchmarks.wording import one_line, visible
 

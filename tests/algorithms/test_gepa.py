@@ -13,7 +13,7 @@ from stub_session import StubSession
 
 from algorithms.gepa import GEPA, PROPOSALS, GEPAConfig, own_score, two_sets, worst_score
 from algorithms.reflectors import EndpointConfig, Reflector, Refused, Rules
-from benchmarks.evaluation import average
+from benchmarks.running.evaluation import average
 from policies.api import Rollout, Sampling, Turn
 from policies.language_model import LanguageModel
 from tasks.api import Problem, Task

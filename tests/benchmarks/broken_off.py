@@ -10,9 +10,9 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.config import RunConfig, check_config, compose_config
-from benchmarks.ledger import VARIABLE
-from benchmarks.record import Record
-from benchmarks.run import run
+from benchmarks.records.record import Record
+from benchmarks.running.ledger import VARIABLE
+from benchmarks.running.run import run
 
 SMALL = (
     "budget=smoke",

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from record_factory import write_record
 
-from benchmarks.experiments import flat
-from benchmarks.record import Record
+from benchmarks.analysis.experiments import flat
+from benchmarks.records.record import Record
 
 AXES = ("rollouts", "tokens", "flops", "seconds")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import RECORD_VERSION, SEAL, Record, Status
+from benchmarks.records.record import RECORD_VERSION, SEAL, Record, Status
 
 DAMAGE: dict[str, tuple[dict[str, Any], str]] = {
     "no summary": ({"without": ["summary.json"]}, "summary.json: missing"),

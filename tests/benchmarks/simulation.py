@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.statistics import DIFFERENCES, Estimate, accuracy_interval, estimate_mean
+from benchmarks.analysis.statistics import DIFFERENCES, Estimate, accuracy_interval, estimate_mean
 
 EASE, SPREAD = -0.3, 1.3
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(60)

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from benchmarks.budget import BudgetConfig, refuse_unmeasurable
 from benchmarks.config import check_config, compose_config
+from benchmarks.running.budget import BudgetConfig, refuse_unmeasurable
 from tasks.errors import BadInput
 
 
@@ -118,8 +118,8 @@ def test_joules_without_a_meter_are_refused_before_a_model_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import policies.language_model
-    from benchmarks import energy
-    from benchmarks.run import run
+    from benchmarks.running import energy
+    from benchmarks.running.run import run
 
     monkeypatch.setattr(energy, "RAPL", tmp_path / "none")
     monkeypatch.setattr(policies.language_model, "load_policy", lambda *_: pytest.fail("loaded"))

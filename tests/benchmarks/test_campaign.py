@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from benchmarks.campaign import DEFAULTS, Job, Schedule, campaign, combinations, jobs_of, seconds, words_of
-from benchmarks.record import records
+from benchmarks.records.record import records
 from tasks.errors import BadInput
 
 CHEAP = ("policy=tiny", "policy.device=cpu", "warmstart=none", "budget=smoke", "task=gsm_synth", "seed=0,1")

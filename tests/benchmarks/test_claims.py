@@ -8,12 +8,12 @@ import pytest
 from claim_records import write_experiment
 from typer.testing import CliRunner
 
-from benchmarks.claims import answer, commands, load_claims
+from benchmarks.analysis.claims import answer, commands, load_claims
+from benchmarks.analysis.experiments import read_experiments
+from benchmarks.analysis.verdicts import Need
 from benchmarks.cli import app
 from benchmarks.config import check_config, compose_config
-from benchmarks.experiments import read_experiments
 from benchmarks.launch import combinations
-from benchmarks.verdicts import Need
 from tasks.errors import BadInput
 
 CLAIMS = {claim.name: claim for claim in load_claims()}
@@ -148,7 +148,7 @@ def test_what_is_missing_is_printed_as_sweeps_that_the_command_line_takes(tmp_pa
 def test_needs_are_joined_into_few_commands():
     needs = [Need((f"+algo={algo}",), task, 3) for algo in ("grpo", "rft") for task in ("wordle", "gsm_synth")]
     needs += [Need(("+algo=grpo",), "wordle", 3), Need(("+algo=gepa",), "wordle", 5)]
-    from benchmarks.record import RUNS
+    from benchmarks.records.record import RUNS
 
     assert commands(needs, "tiny", "quick", RUNS) == [
         "python -m benchmarks run -m +algo=grpo,rft task=gsm_synth,wordle policy=tiny budget=quick seed=0,1,2",

@@ -12,10 +12,9 @@ from claim_records import write_experiment
 from record_factory import write_record
 from typer.testing import CliRunner
 
-from benchmarks.aggregates import iqm, performance_profile, probability_of_improvement
-from benchmarks.cli import app
-from benchmarks.comparison import choose, compare
-from benchmarks.efficiency import (
+from benchmarks.analysis.aggregates import iqm, performance_profile, probability_of_improvement
+from benchmarks.analysis.comparison import choose, compare
+from benchmarks.analysis.efficiency import (
     cost_to_target,
     curve_frame,
     efficiency_curve,
@@ -23,8 +22,9 @@ from benchmarks.efficiency import (
     levels_at,
     mean_level,
 )
-from benchmarks.experiments import read_experiments
-from benchmarks.statistics import holm, paired_gain_interval
+from benchmarks.analysis.experiments import read_experiments
+from benchmarks.analysis.statistics import holm, paired_gain_interval
+from benchmarks.cli import app
 from tasks.errors import BadInput
 
 ANY = {"task": None, "policy": None, "budget": None}

@@ -12,8 +12,8 @@ import faulty_algorithms as algorithms
 import faulty_tasks as tasks
 import pytest
 
-from benchmarks.conformance import algorithm_findings, check_algorithm, check_task, task_findings
-from benchmarks.findings import ALGORITHM_RULES, TASK_RULES, NotConforming
+from benchmarks.checking.conformance import algorithm_findings, check_algorithm, check_task, task_findings
+from benchmarks.checking.findings import ALGORITHM_RULES, TASK_RULES, NotConforming
 from benchmarks.plugins import BUILT_IN, installed
 from tasks.errors import BadInput
 

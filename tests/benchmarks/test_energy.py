@@ -9,8 +9,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import energy
-from benchmarks.energy import energy_meter, rapl_meter
+from benchmarks.running import energy
+from benchmarks.running.energy import energy_meter, rapl_meter
 
 
 def zone(root: Path, name: str, microjoules: int, *, most: int = 999_999) -> Path:

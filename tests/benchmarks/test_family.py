@@ -15,10 +15,10 @@ from record_factory import HOSTILE, write_record
 from rich.console import Console
 
 from benchmarks.config import check_config, compose_config
-from benchmarks.family import FAMILY, LONGEST, difference, family, sentences
-from benchmarks.record import Record
-from benchmarks.run import run
-from benchmarks.show import show
+from benchmarks.records.record import Record
+from benchmarks.report.family import FAMILY, LONGEST, difference, family, sentences
+from benchmarks.report.show import show
+from benchmarks.running.run import run
 
 SEED = "Play Wordle. Marks: + right place, ? elsewhere."
 

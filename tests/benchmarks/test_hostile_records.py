@@ -16,17 +16,17 @@ import pytest
 from record_factory import write_record
 from rich.console import Console
 
-from benchmarks import index as index_module
+from benchmarks.analysis.experiments import read_experiments
+from benchmarks.analysis.table import read_table
 from benchmarks.config import check_config, compose_config
-from benchmarks.experiments import read_experiments
-from benchmarks.family import difference, family
-from benchmarks.index import INDEX, read_index
 from benchmarks.listing import listing
-from benchmarks.plain_yaml import plain_yaml
-from benchmarks.record import SEAL, open_record
+from benchmarks.records import index as index_module
+from benchmarks.records.index import INDEX, read_index
+from benchmarks.records.plain_yaml import plain_yaml
+from benchmarks.records.record import SEAL, open_record
+from benchmarks.report.family import difference, family
 from benchmarks.report.page import report
-from benchmarks.show import show
-from benchmarks.table import read_table
+from benchmarks.report.show import show
 from tasks.errors import BadInput
 
 

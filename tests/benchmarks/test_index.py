@@ -8,11 +8,11 @@ import os
 import pytest
 from record_factory import write_record, write_study
 
-from benchmarks import index as index_module
-from benchmarks.index import INDEX, read_index
-from benchmarks.reading import MUST_BE_SEALED
-from benchmarks.record import SEAL
-from benchmarks.table import read_table
+from benchmarks.analysis.table import read_table
+from benchmarks.records import index as index_module
+from benchmarks.records.index import INDEX, read_index
+from benchmarks.records.reading import MUST_BE_SEALED
+from benchmarks.records.record import SEAL
 
 ALL = ((True, True), (True, True))
 NONE = ((False, False), (False, False))

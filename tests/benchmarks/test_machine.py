@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import machine
-from benchmarks.machine import meters, peak_flops_per_s, peak_memory
+from benchmarks.running import machine
+from benchmarks.running.machine import meters, peak_flops_per_s, peak_memory
 
 CPU = torch.device("cpu")
 

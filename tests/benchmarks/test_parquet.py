@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.parquet import MOST_ROWS, Refused, column_names, read_columns, read_table, write_table
-from benchmarks.parquet_footer import read_footer
+from benchmarks.records.parquet import MOST_ROWS, Refused, column_names, read_columns, read_table, write_table
+from benchmarks.records.parquet_footer import read_footer
 
 VALUES = st.none() | st.integers(-(2**63), 2**63 - 1)
 

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from benchmarks.config import check_config, compose_config
 from benchmarks.launch import launch
-from benchmarks.ledger import Ledger
-from benchmarks.plan import estimate, extrapolate, plan
-from benchmarks.run import run
+from benchmarks.running.ledger import Ledger
+from benchmarks.running.plan import estimate, extrapolate, plan
+from benchmarks.running.run import run
 from tasks.errors import BadInput
 from tasks.wordle import Wordle, WordleConfig
 

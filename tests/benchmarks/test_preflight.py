@@ -12,9 +12,9 @@ from transformers import LlamaConfig, Qwen2Config
 
 from benchmarks.config import RunConfig, check_config, compose_config
 from benchmarks.launch import launch
-from benchmarks.preflight import memory_lines, memory_need, refuse_unfit, warm_start_need, widest
 from benchmarks.presets import presets
-from benchmarks.warmstart import find_or_make
+from benchmarks.running.preflight import memory_lines, memory_need, refuse_unfit, warm_start_need, widest
+from benchmarks.running.warmstart import find_or_make
 from policies.memory import need, skeleton_of
 from policies.source import find_source
 from tasks.api import Task
@@ -129,7 +129,7 @@ def test_a_warm_start_that_cannot_be_made_is_refused_with_the_way_to_make_it(
     config, task = configured(*words, "warmstart.transcripts=2", f"results.dir={tmp_path}")
     source = find_source(config.policy)
     refuse_unfit(config, source, task)
-    monkeypatch.setattr("benchmarks.warmstart.fingerprint", lambda _: "three gigabytes of nothing")
+    monkeypatch.setattr("benchmarks.running.warmstart.fingerprint", lambda _: "three gigabytes of nothing")
     with pytest.raises(BadInput, match=r"^warmstart=sft of policy=path needs 23\.5 GiB .*warmstart\.lora_rank=16$"):
         find_or_make(config, source, task, print)
     small, _ = configured(*words, "warmstart.lora_rank=16")

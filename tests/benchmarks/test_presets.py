@@ -6,11 +6,11 @@ from dataclasses import fields
 
 import pytest
 
-from benchmarks.budget import BudgetConfig
 from benchmarks.config import ADAPTERS, GROUPS, WARM_STARTS, check_config, compose_config
-from benchmarks.evaluation import EvaluateConfig
 from benchmarks.plugins import BUILT_IN, KINDS, installed, load_class
 from benchmarks.presets import presets
+from benchmarks.running.budget import BudgetConfig
+from benchmarks.running.evaluation import EvaluateConfig
 from policies.source import PolicyConfig
 
 PRESETS = [(group, name) for group in ("algo", *GROUPS) for name in presets(group)]

@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from benchmarks.config import check_config, compose_config
-from benchmarks.manifest import command_line
-from benchmarks.record import Record
-from benchmarks.redaction import redact
-from benchmarks.run import run
+from benchmarks.records.record import Record
+from benchmarks.records.redaction import redact
+from benchmarks.running.manifest import command_line
+from benchmarks.running.run import run
 
 TOKEN = "correct-horse-battery"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.config import check_config, compose_config
-from benchmarks.session import RunSession
+from benchmarks.running.session import RunSession
 
 
 def test_a_session_says_what_is_left_of_the_limits_that_are_set() -> None:

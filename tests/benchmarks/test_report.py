@@ -16,12 +16,12 @@ import plotly.graph_objects as go
 import pytest
 from record_factory import DAMAGE, HOSTILE, MARKUP, write_record, write_study
 
+from benchmarks.analysis.statistics import paired_gain_interval
 from benchmarks.report.figures import figures
 from benchmarks.report.gather import gather
 from benchmarks.report.page import SCRIPTS, escaped_json, report
 from benchmarks.report.samples import LONGEST, UNTOUCHED, prepared, samples, tiles
 from benchmarks.report.style import DARK, LIGHT, THEMES, drawn
-from benchmarks.statistics import paired_gain_interval
 from tasks.errors import BadInput
 
 ALL = ((True, True), (True, True))

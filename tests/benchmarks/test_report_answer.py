@@ -13,11 +13,11 @@ import pytest
 from claim_records import write_experiment
 from record_factory import write_record
 
-from benchmarks.aggregates import performance_profile
-from benchmarks.claims import answer, load_claims
-from benchmarks.comparison import compare
-from benchmarks.efficiency import cost_to_target, curve_frame
-from benchmarks.experiments import read_experiments
+from benchmarks.analysis.aggregates import performance_profile
+from benchmarks.analysis.claims import answer, load_claims
+from benchmarks.analysis.comparison import compare
+from benchmarks.analysis.efficiency import cost_to_target, curve_frame
+from benchmarks.analysis.experiments import read_experiments
 from benchmarks.report.answer import short_answer
 from benchmarks.report.claim_plots import claim_plot
 from benchmarks.report.figures import figures

@@ -12,8 +12,8 @@ import pytest
 import torch
 from broken_off import Killed, dies, outcome, run_on
 
-from benchmarks.record import records
-from benchmarks.session import RunSession
+from benchmarks.records.record import records
+from benchmarks.running.session import RunSession
 from tasks.errors import BadInput, RunFailed
 
 GAME = ("task.max_turns=2", "task.max_action_tokens=40", "batch.problems=1")
@@ -36,7 +36,7 @@ def break_off(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str, owner:
     """A run whose process ends at the n-th call of a function."""
     with monkeypatch.context() as patched:
         patched.setattr(owner, name, dies(at, getattr(owner, name)))
-        patched.setattr("benchmarks.run.end", lambda record, session, error: error)
+        patched.setattr("benchmarks.running.run.end", lambda record, session, error: error)
         with pytest.raises(Killed):
             run_on(folder, *words)
 
@@ -93,7 +93,7 @@ def test_a_run_goes_on_from_the_state_before_where_the_last_one_is_damaged(
 def test_a_full_disk_fails_the_run_and_keeps_the_state_before(
     whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmarks import state
+    from benchmarks.running import state
 
     with monkeypatch.context() as patched:
         full = fails_at(3, lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), state.write_tensors)

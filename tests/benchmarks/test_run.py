@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from benchmarks.analysis.table import read_table
 from benchmarks.config import RunConfig, check_config, compose_config
 from benchmarks.launch import launch
-from benchmarks.ledger import APART, VARIABLE
-from benchmarks.lock import holder
-from benchmarks.record import Record, records
-from benchmarks.run import run
-from benchmarks.state import StateStore
-from benchmarks.table import read_table
+from benchmarks.records.record import Record, records
+from benchmarks.running.ledger import APART, VARIABLE
+from benchmarks.running.lock import holder
+from benchmarks.running.run import run
+from benchmarks.running.state import StateStore
 from tasks.errors import BadInput
 
 SMALL = ("+algo=grpo", "budget=smoke", "policy.device=cpu", "policy.threads=1")
@@ -140,8 +140,8 @@ def test_energy_is_booked_by_phase_and_can_be_the_limit(tmp_path: Path, monkeypa
         started = time.perf_counter()
         return lambda: 2 * (time.perf_counter() - started)
 
-    monkeypatch.setattr("benchmarks.energy.energy_meter", meter)
-    monkeypatch.setattr("benchmarks.machine.energy_meter", meter)
+    monkeypatch.setattr("benchmarks.running.energy.energy_meter", meter)
+    monkeypatch.setattr("benchmarks.running.machine.energy_meter", meter)
     summary = small_run(tmp_path, "budget.updates=9", "budget.joules=1e-3").read_json("summary.json")
     assert (summary["updates"], summary["stopped_by"]) == (1, "joules")
     assert summary["energy_j"] == pytest.approx(2 * summary["wall_s"], rel=0.1)
@@ -154,7 +154,7 @@ def test_energy_is_booked_by_phase_and_can_be_the_limit(tmp_path: Path, monkeypa
 
 
 def test_keeping_the_ledger_takes_at_most_a_hundredth_of_an_update(timed: tuple[Record, float]) -> None:
-    from benchmarks.ledger import Ledger
+    from benchmarks.running.ledger import Ledger
 
     record, _ = timed
     ledger = Ledger()

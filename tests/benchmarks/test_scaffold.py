@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.scaffold import new_algorithm
+from benchmarks.checking.scaffold import new_algorithm
 from tasks.errors import BadInput
 
 

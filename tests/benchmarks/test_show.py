@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from record_factory import HOSTILE, write_record
 from rich.console import Console
 
-from benchmarks.evaluation import sample_rows
-from benchmarks.reading import find_record
-from benchmarks.show import show
+from benchmarks.records.reading import find_record
+from benchmarks.report.show import show
+from benchmarks.running.evaluation import sample_rows
 from benchmarks.wording import COSTS, one_line, visible
 from policies.api import Rollout, Turn
 from tasks.errors import BadInput

@@ -11,9 +11,9 @@ import pytest
 import torch
 from broken_off import Killed, dies
 
-from benchmarks.record import Record
-from benchmarks.state import SLOTS, StateStore, pack, unpack
-from benchmarks.tensor_file import read_tensors, write_tensors
+from benchmarks.records.record import Record
+from benchmarks.records.tensor_file import read_tensors, write_tensors
+from benchmarks.running.state import SLOTS, StateStore, pack, unpack
 
 
 def save(store: StateStore, updates: int) -> None:

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 from simulation import World, experiment
 
-from benchmarks.statistics import (
+from benchmarks.analysis.statistics import (
     DIFFERENCES,
     accuracy_interval,
     detectable_factor,

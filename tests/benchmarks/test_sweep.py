@@ -10,8 +10,8 @@ from broken_off import SMALL, configured
 
 from benchmarks import launch
 from benchmarks.config import RunConfig
-from benchmarks.lock import _take, held
-from benchmarks.record import Record
+from benchmarks.records.record import Record
+from benchmarks.running.lock import _take, held
 
 
 def base_record(folder: Path, seed: int) -> Record:

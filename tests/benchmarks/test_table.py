@@ -15,8 +15,8 @@ import pytest
 from record_factory import DAMAGE, UNREADABLE, write_record
 from rich.console import Console
 
-from benchmarks.statistics import accuracy_interval, paired_gain_interval
-from benchmarks.table import read_table, render
+from benchmarks.analysis.statistics import accuracy_interval, paired_gain_interval
+from benchmarks.analysis.table import read_table, render
 from tasks.errors import BadInput
 
 HALF = ((True, False), (True, False))
@@ -289,7 +289,7 @@ def test_a_reason_with_escapes_reaches_the_terminal_as_text(tmp_path, capsys):
 def test_reading_a_table_loads_no_torch_and_no_pandas(tmp_path):
     write_record(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from rich.console import Console; import benchmarks.table as t;"
+        "import sys; from pathlib import Path; from rich.console import Console; import benchmarks.analysis.table as t;"
         f"t.render(t.read_table(Path({str(tmp_path)!r})), 'text', Console());"
         "print({'torch', 'transformers', 'trl', 'pandas', 'scipy.stats', 'hydra'} & set(sys.modules))"
     )

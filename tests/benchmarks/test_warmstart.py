@@ -10,14 +10,14 @@ import pytest
 from broken_off import Killed, dies, outcome, run_on
 from rich.console import Console
 
+from benchmarks.analysis.experiments import SETTING
 from benchmarks.config import RunConfig, check_config, compose_config
-from benchmarks.experiments import SETTING
-from benchmarks.ledger import Ledger
-from benchmarks.record import Record
-from benchmarks.run import run
-from benchmarks.session import RunSession
-from benchmarks.silence import silence
-from benchmarks.warmstart import ABOUT, FOLDER, WarmStart, book, find_or_make, key_of, transcripts
+from benchmarks.records.record import Record
+from benchmarks.running.ledger import Ledger
+from benchmarks.running.run import run
+from benchmarks.running.session import RunSession
+from benchmarks.running.silence import silence
+from benchmarks.running.warmstart import ABOUT, FOLDER, WarmStart, book, find_or_make, key_of, transcripts
 from policies.language_model import load_policy
 from policies.source import PolicyConfig, Source, find_source
 from tasks.errors import BadInput
@@ -182,7 +182,7 @@ def test_a_run_with_warm_start_and_adapter_that_dies_goes_on_to_the_same_end(
     broken = tmp_path / "broken"
     with monkeypatch.context() as patched:
         patched.setattr(RunSession, "step", dies(2, RunSession.step))
-        patched.setattr("benchmarks.run.end", lambda record, session, error: error)
+        patched.setattr("benchmarks.running.run.end", lambda record, session, error: error)
         with pytest.raises(Killed):
             run_on(broken, *words)
     again = run_on(broken, *words)

@@ -25,21 +25,21 @@ from record_factory import write_record
 from rich.console import Console
 
 from algorithms.reflectors import EndpointReflector, ReflectionConfig, Refused, check_text, read_reply
-from benchmarks import index, plain_yaml, reading
+from benchmarks.analysis.table import read_table as read_results
+from benchmarks.analysis.table import render
 from benchmarks.config import RUN_NAME, check_config, compose_config, hydra_word
-from benchmarks.family import family
-from benchmarks.parquet import read_table, write_table
 from benchmarks.plugins import find, from_file, is_file_choice
-from benchmarks.reading import Damaged, find_record
-from benchmarks.record import SEAL, Record
-from benchmarks.redaction import redact
+from benchmarks.records import index, plain_yaml, reading
+from benchmarks.records.parquet import read_table, write_table
+from benchmarks.records.reading import Damaged, find_record
+from benchmarks.records.record import SEAL, Record
+from benchmarks.records.redaction import redact
+from benchmarks.report.family import family
 from benchmarks.report.page import escaped_json
 from benchmarks.report.page import report as write_report
 from benchmarks.report.samples import _sample
+from benchmarks.report.show import _sheet, show
 from benchmarks.report.watch import PageHandler
-from benchmarks.show import _sheet, show
-from benchmarks.table import read_table as read_results
-from benchmarks.table import render
 from benchmarks.wording import one_line, visible
 from tasks import gsm8k, words
 from tasks.api import FeedbackLevel, Verdict

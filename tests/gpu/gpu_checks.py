@@ -22,9 +22,9 @@ from stub_session import StubSession
 
 from algorithms.gepa import GEPAConfig
 from benchmarks.config import RunConfig, check_config, compose_config
-from benchmarks.machine import meters, peak_flops_per_s, peak_memory
-from benchmarks.preflight import memory_need
-from benchmarks.run import load
+from benchmarks.running.machine import meters, peak_flops_per_s, peak_memory
+from benchmarks.running.preflight import memory_need
+from benchmarks.running.run import load
 from policies.api import Rollout, Sampling
 from policies.language_model import LanguageModel, load_policy
 from policies.source import find_source

@@ -19,7 +19,7 @@ from cases import TimedSession, clock, qwen2_20m, smollm2_135m, tiny, with_model
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from algorithms.grpo import GRPO, GRPOConfig
-from benchmarks.machine import peak_flops_per_s
+from benchmarks.running.machine import peak_flops_per_s
 from policies.api import Sampling
 from policies.language_model import LanguageModel
 from policies.sampler import build_sampler

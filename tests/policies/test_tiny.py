@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from benchmarks.config import check_config, compose_config
-from benchmarks.evaluation import average
 from benchmarks.plugins import load_class
+from benchmarks.running.evaluation import average
 from policies.api import Rollout, Sampling
 from policies.language_model import LanguageModel
 from policies.tiny import train

@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.config import check_config, compose_config
-from benchmarks.record import Record
-from benchmarks.run import run
+from benchmarks.records.record import Record
+from benchmarks.running.run import run
 
 SMALL = (
     *("budget=smoke", "budget.updates=1", "batch.problems=1", "batch.group_size=2"),

@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from broken_off import configured, outcome, run_on
 
-from benchmarks.record import Record
+from benchmarks.records.record import Record
 
 GAME = ("task.max_turns=2", "task.max_action_tokens=40", "batch.problems=1", "budget.checkpoints=3")
 ALGORITHMS: dict[str, tuple[str, ...]] = {
@@ -130,7 +130,7 @@ class Attempt:
 
 def report_to(pipe: int) -> None:
     """Write a line where a session begins, and where an update is closed."""
-    from benchmarks.session import RunSession
+    from benchmarks.running.session import RunSession
 
     begin, step = RunSession.begin, RunSession.step
 
@@ -289,7 +289,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    for module in ("gepa.api", "algorithms.trainer_state", "algorithms.trainer", "benchmarks.warmstart"):
+    for module in ("gepa.api", "algorithms.trainer_state", "algorithms.trainer", "benchmarks.running.warmstart"):
         importlib.import_module(module)
     import torch
 

@@ -1,0 +1,1 @@
+"""Does a plugin keep the benchmark's rules? And the skeleton of a new one."""

@@ -1,0 +1,1 @@
+"""What a run leaves behind, and reading it with care: files, tables, the index."""
