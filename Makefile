@@ -37,7 +37,7 @@ format: setup
 # skipped and broken ones go on, so the same command continues.
 ALGORITHMS := base,grpo,vector_grpo,feedback_grpo,gepa,rft,gdpo,dr_grpo
 RUNS := results/runs
-SWEEP = $(BIN)/python -m benchmarks run -m results.dir=$(RUNS) policy.threads=1 launcher=joblib hydra.launcher.n_jobs=2
+SWEEP = $(BIN)/python -m benchmarks run -m results.dir=$(RUNS) results.keep_policy=false policy.threads=1 launcher=joblib hydra.launcher.n_jobs=2
 grid: setup
 	$(SWEEP) seed=0,1,2 task=wordle,gsm_synth,wordle_turn +algo=$(ALGORITHMS)
 	$(SWEEP) seed=0,1,2 +algo=feedback_grpo algo.shuffled=true

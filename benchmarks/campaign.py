@@ -33,6 +33,7 @@ DEFAULTS = {
     "policy": "smollm2_135m",
     "warmstart": "sft",
     "budget": "campaign",
+    "results.keep_policy": "false",
     "wordle.words": "classic",
     "wordle_turn.words": "classic",
 }

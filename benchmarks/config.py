@@ -73,6 +73,7 @@ class RunConfig:
     seed: int
     results: Path
     save_every_s: float
+    keep_policy: bool
     """Least seconds between two saved states."""
     tracking: str
     """The tracker that gets a copy of the curves; `none`."""
@@ -183,6 +184,8 @@ def check_config(config: DictConfig, handed: Mapping[str, type[Any]] = MappingPr
     save_every_s = config.results.get("save_every_s", 0)
     if not isinstance(save_every_s, int | float) or not 0 <= save_every_s < math.inf:
         raise BadInput(f"results.save_every_s={save_every_s} must be a number of seconds, 0 or above")
+    keep_policy = config.results.get("keep_policy", True)
+    require(isinstance(keep_policy, bool), f"results.keep_policy={keep_policy} must be true or false")
     plugins = {group: chosen_plugin(config, group) for group in ("algo", "task") if group not in handed}
     classes = {**handed, **{group: load(plugin) for group, plugin in plugins.items()}}
     task = check_group(classes["task"].Config, config, "task")
@@ -213,6 +216,7 @@ def check_config(config: DictConfig, handed: Mapping[str, type[Any]] = MappingPr
         seed=seed,
         results=located(str(config.results.get("dir", RUNS)), "results.dir"),
         save_every_s=float(save_every_s),
+        keep_policy=keep_policy,
         tracking=check_tracking(config.get("tracking", "none")),
         force=bool(config.get("force", False)),
         resolved=redacted(json.loads(json.dumps(resolved, default=str))),

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from typing import Any, Literal
 from benchmarks.records.disk import remove_parts, replace_file
 from benchmarks.records.parquet import LARGEST_FILE, column_names, read_columns, read_table, write_table
 from benchmarks.records.plain_yaml import LARGEST_YAML, plain_yaml
+from benchmarks.records.redaction import redact
 from tasks.errors import BadInput
 from tasks.files import read_file
 
@@ -32,6 +34,9 @@ LARGEST = 64 * 2**20
 """Bytes of a file that is no table."""
 STATE = "state"
 """The folder of what a run needs to go on, while it is not complete: benchmarks/running/state.py."""
+POLICY = "policy"
+"""The folder of the improved policy. It is not sealed, since weights are large and no reader of records looks at them:
+the summary's `policy_state` says what it must be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +72,14 @@ class Record:
     def hashes(self) -> dict[str, str]:
         """SHA-256 of every file by its path in the record.
 
-        Without the seal and the status, which come after it, and the state, which goes when the record is complete.
+        Without the seal and the status, which come after it, the state, which goes when the record is complete, and the
+        policy.
         """
         files = {path.relative_to(self.folder): path for path in sorted(self.folder.rglob("*")) if path.is_file()}
         return {
             name.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
             for name, path in files.items()
-            if name.parts[0] not in (SEAL, "status", STATE)
+            if name.parts[0] not in (SEAL, "status", STATE, POLICY)
         }
 
     def write_json(self, file: str, value: Any) -> None:
@@ -95,6 +101,19 @@ class Record:
                 f"cannot keep {file!r}: use NAME.parquet of a-z, 0-9 and _, and none of {', '.join(TABLES)}"
             )
         self.write_rows(file, rows)
+
+    def keep_policy(self, save: Callable[[Path], None]) -> None:
+        """Have the improved policy written into a folder, which takes its name when it is whole.
+
+        Args:
+            save: writes the policy into the folder that it is given.
+        """
+        unfinished = self.folder / f".{POLICY}"
+        save(unfinished)
+        for file in sorted(unfinished.iterdir()):
+            if file.suffix in (".json", ".md"):  # Libraries write down which folder a model came from.
+                file.write_text(redact(file.read_text(encoding="utf-8")), encoding="utf-8")
+        unfinished.rename(self.folder / POLICY)
 
     def read(self, file: str, largest: int = LARGEST) -> bytes:
         """A file of the record.
@@ -139,6 +158,11 @@ class Record:
         tables = TABLES if goes_on else [path.name for path in self.folder.glob("*.parquet")]
         for file in (SEAL, "summary.json", "error.txt", *tables):
             (self.folder / file).unlink(missing_ok=True)
+        for folder in (self.folder / POLICY, self.folder / f".{POLICY}"):
+            if folder.is_symlink():
+                folder.unlink()
+            elif folder.exists():
+                shutil.rmtree(folder)
         remove_parts(self.folder)
 
 

@@ -171,6 +171,8 @@ def close(config: RunConfig, session: RunSession, source: Source, about: dict[st
         if config.evaluate.greedy:
             greedy[stage] = session.measure(policy, "test", greedy=True)
     with session.ledger.phase("record"):
+        if config.keep_policy:
+            session.record.keep_policy(session.policy.save)
         for file, evaluations in (("samples.parquet", found), ("greedy.parquet", greedy)):
             rows = [sample_rows(session.task, evaluations[stage].rollouts, stage) for stage in sorted(evaluations)]
             if rows:

@@ -53,7 +53,7 @@ def test_a_complete_record_holds_every_part(finished: Record) -> None:
     names = {path.name for path in finished.folder.iterdir()}
     assert names == {
         "config.yaml", "manifest.json", "ledger.parquet", "curve.parquet", "samples.parquet", "greedy.parquet",
-        "credit_first.parquet", "credit_last.parquet", "summary.json", "seal.json", "status"
+        "credit_first.parquet", "credit_last.parquet", "summary.json", "seal.json", "status", "policy"
     }  # fmt: skip
     assert finished.status == "complete"
 
@@ -209,6 +209,17 @@ def test_the_same_seed_makes_the_same_record_bit_for_bit(finished: Record, tmp_p
             for record in (again, finished)
         )
         assert json.dumps(one) == json.dumps(other)
+
+
+def test_the_improved_policy_stays_in_the_record_and_plays_as_it_did(finished: Record, tmp_path: Path) -> None:
+    summary = finished.read_json("summary.json")
+    words = ["+algo=base", *SMALL[1:], f"results.dir={tmp_path}"]
+    kept = check_config(compose_config([*words, "policy=path", f"policy.path={finished.folder / 'policy'}"]))
+    found = run(kept, Console(quiet=True), "test").record.read_json("summary.json")
+    assert found["policy_state"] == summary["policy_state"]
+    assert found["accuracy_base"] == summary["accuracy_final"]
+    without = run(check_config(compose_config([*words, "results.keep_policy=false"])), Console(quiet=True), "test")
+    assert not (without.record.folder / "policy").exists()
 
 
 def test_another_seed_is_another_run_of_the_same_experiment(finished: Record) -> None:
