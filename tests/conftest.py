@@ -19,6 +19,12 @@ settings.register_profile("grpo-bench", deadline=None)
 settings.load_profile("grpo-bench")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no worker is left with one of them in the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def untrained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved policy with tiny's tokenizer and random weights."""

@@ -33,6 +33,7 @@ def test_the_readme_has_commands() -> None:
     assert len(COMMANDS) >= 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_a_command_of_the_readme_works(words: list[str], runs: Path) -> None:
     if any(word in words for word in NEEDS_A_HUB):

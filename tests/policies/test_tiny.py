@@ -93,6 +93,7 @@ def test_the_untouched_policy_has_learned_something_and_has_far_to_go(
     assert found["format"] >= 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wordle", "gsm_synth"])
 def test_rules_in_the_instructions_make_it_play_better(tiny: LanguageModel, name: str) -> None:
     task = embedded_task(name)
@@ -122,6 +123,7 @@ def respecting(load_tiny: Callable[[], LanguageModel]) -> dict[str, float]:
     return {name: respected(policy, task, faults, lines) for name, lines in told.items()}
 
 
+@pytest.mark.slow
 def test_a_second_guess_after_feedback_respects_the_clues_more_often_than_a_plain_retry(
     respecting: dict[str, float],
 ) -> None:

@@ -1,4 +1,4 @@
-"""Break runs off again and again, and say what was lost: `make soak`, or `python tests/soak/kills.py --help`.
+"""Break runs off again and again, and count what is lost; `soak.py` calls it.
 
 For each algorithm a whole run is the measure. The same run is then broken off and gone on with by the same command,
 round by round:
@@ -8,18 +8,15 @@ round by round:
     damage   killed at random moments, and a byte of the newest state is changed each time
     full     on a file system of its own that is too small for the states, and then made larger (as root only)
 
-Counted are updates whose `step` had returned when the process was killed and that the next attempt did not have (lost;
-not in the round `damage`, which takes the last one away itself), and runs whose tables, costs or weights differ from
-the whole run's (different). Attempts are forks of one process that has imported everything, so that most of their time
+Counted are updates whose `step` had returned when the process was killed and that the next attempt did not have (not in
+the round `damage`, which takes the last one away itself), and the bytes of tables, costs and weights that differ from
+the whole run's in the end. Attempts are forks of one process that has imported everything, so that most of their time
 can be hit.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -29,8 +26,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,27 +49,25 @@ ALGORITHMS: dict[str, tuple[str, ...]] = {
     "fork_grpo": ("+algo=fork_grpo", "batch.group_size=3", "budget.updates=8"),
     "gepa": ("+algo=gepa", "algo.valset_size=8", "algo.minibatch_size=3", "budget.updates=20", "budget.rollouts=9999"),
 }
-HEADER = (
-    "| algorithm | killed at random | at an fsync or rename | states damaged | disk full | runs | lost | different |"
-)
 
 
 @dataclass
 class Tally:
-    """What happened to one algorithm."""
+    """What happened to one algorithm, or to one other kind of victim."""
 
-    algorithm: str
-    killed: int = 0
-    at_calls: int = 0
-    damaged: int = 0
-    full: int = 0
-    runs: int = 0
-    lost: int = 0
-    different: int = 0
+    name: str
+    faults: dict[str, int] = field(default_factory=dict)
+    """How many of each kind."""
+    survived: int = 0
+    """Faults in runs that went on to the end that they would have had."""
+    updates_lost: int = 0
+    bytes_lost: int = 0
 
-    def row(self) -> str:
-        """A row of the table."""
-        return f"| {' | '.join(str(value) for value in vars(self).values())} |"
+    def count(self, kind: str, faults: int, *, survived: bool) -> None:
+        """Enter the faults of one run."""
+        if faults:
+            self.faults[kind] = self.faults.get(kind, 0) + faults
+        self.survived += faults * survived
 
 
 class Attempt:
@@ -190,12 +185,12 @@ class Soak:
 
     def all_rounds(self, kills: int) -> Tally:
         """Break off what there is to break off."""
-        while self.tally.killed < kills:
-            self.tally.killed += self.break_off(lambda attempt: attempt.killed_after(self.moment()))
+        while self.tally.faults.get("killed at random", 0) < kills:
+            self.break_off("killed at random", lambda attempt: attempt.killed_after(self.moment()))
         for after in (False, True):
-            self.tally.at_calls += self.break_off(Attempt.killed, lambda number, after=after: (number, after))
-        self.tally.damaged += self.damage()
-        self.tally.full += self.fill_disk()
+            self.break_off("killed at fsync or rename", Attempt.killed, lambda number, after=after: (number, after))
+        self.damage()
+        self.fill_disk()
         return self.tally
 
     def moment(self) -> float:
@@ -204,24 +199,26 @@ class Soak:
 
     def break_off(
         self,
+        kind: str,
         killed: Callable[[Attempt], bool],
         fatal: Callable[[int], tuple[int, bool] | None] = lambda number: None,
-    ) -> int:
-        """One run, in as many attempts as it takes. Returns how often it was killed."""
+    ) -> None:
+        """One run, in as many attempts as it takes."""
         place = Path(tempfile.mkdtemp(dir=self.folder))
-        kills = closed = 0
+        kills = closed = lost = 0
         while True:
             attempt = Attempt(place, self.words, fatal(kills + 1))
             ended = not killed(attempt)
             if attempt.went_on_from is not None:
-                self.tally.lost += max(0, closed - attempt.went_on_from)
+                lost += max(0, closed - attempt.went_on_from)
             closed = max(closed, attempt.closed)
             if ended:
-                self.compare(place)
-                return kills
+                break
             kills += 1
+        self.tally.updates_lost += lost
+        self.tally.count(kind, kills, survived=self.same(place) and not lost)
 
-    def damage(self, times: int = 5) -> int:
+    def damage(self, times: int = 5) -> None:
         """One run, killed at random, whose newest state is damaged each time."""
         place, damaged = Path(tempfile.mkdtemp(dir=self.folder)), 0
         while damaged < times and Attempt(place, self.words).killed_after(self.took_s * 0.3 + self.moment()):
@@ -234,16 +231,15 @@ class Soak:
                 states[-1].write_bytes(content)
                 damaged += 1
         Attempt(place, self.words).killed()
-        self.compare(place)
-        return damaged
+        self.tally.count("newest state damaged", damaged, survived=self.same(place))
 
-    def fill_disk(self) -> int:
+    def fill_disk(self) -> None:
         """One run on a file system of 20 MB, which its states do not fit on, and then of 200."""
-        if os.geteuid() or not self.updates or self.tally.algorithm == "gepa":
-            return 0
+        if os.geteuid() or not self.updates or self.tally.name == "gepa":
+            return
         place = Path(tempfile.mkdtemp(dir=self.folder))
         if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", place], capture_output=True).returncode:
-            return 0
+            return
         try:
             small = Attempt(place, self.words)
             try:
@@ -254,70 +250,26 @@ class Soak:
                     raise
             subprocess.run(["mount", "-o", "remount,size=200m", place], check=True)
             Attempt(place, self.words).killed()
-            self.compare(place)
+            self.tally.count("disk full", 1, survived=self.same(place))
         finally:
             subprocess.run(["umount", place], check=True)
-        return 1
 
-    def compare(self, place: Path) -> None:
-        """Count a run that has ended, and whether it is another than the one that nothing disturbed."""
-        self.tally.runs += 1
+    def same(self, place: Path) -> bool:
+        """Whether a run that has ended is the one that nothing disturbed."""
         record = self.record(place)
-        found = outcome(record)
-        wrong = [key for key in {*found, *self.measure} if found.get(key) != self.measure.get(key)]
-        wrong += [path.name for path in record.folder.iterdir() if path.name == "state" or path.name.startswith(".")]
+        lost, wrong = difference(record, self.measure)
+        self.tally.bytes_lost += lost
         if wrong:
-            self.tally.different += 1
-            print(f"{self.tally.algorithm}: {place} is different in {', '.join(wrong)}", flush=True)
+            print(f"{self.tally.name}: {place} is different in {', '.join(wrong)}", file=sys.stderr, flush=True)
         else:
             shutil.rmtree(record.folder)
+        return not wrong
 
 
-def work(jobs: Any, tallies: Any, kills: int, folder: Path, seed: int) -> None:
-    """Soak one algorithm after the other, while there are any."""
-    while (algorithm := jobs.get()) is not None:
-        place = folder / algorithm
-        place.mkdir()
-        tallies.put(Soak(algorithm, place, seed).all_rounds(kills))
-
-
-def main() -> int:
-    """Returns 1 where anything was lost."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--algorithms", default=",".join(ALGORITHMS))
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    for module in ("gepa.api", "algorithms.trainer_state", "algorithms.trainer", "benchmarks.running.warmstart"):
-        importlib.import_module(module)
-    import torch
-
-    torch.set_num_threads(1)
-    names = given.algorithms.split(",")
-    context = multiprocessing.get_context("fork")
-    jobs, tallies = context.SimpleQueue(), context.SimpleQueue()
-    for name in [*names, *[None] * given.processes]:
-        jobs.put(name)
-    began = time.monotonic()
-    print(HEADER, "| --- " * 8 + "|", sep="\n", flush=True)
-    with tempfile.TemporaryDirectory(prefix="grpo-bench-soak-") as folder:
-        parts = (jobs, tallies, given.kills, Path(folder), given.seed)
-        workers = [context.Process(target=work, args=parts) for _ in range(given.processes)]
-        for worker in workers:
-            worker.start()
-        lost = 0
-        for _ in names:
-            while tallies.empty():
-                if not any(worker.is_alive() for worker in workers):
-                    return 1
-                time.sleep(1)
-            tally = tallies.get()
-            print(tally.row(), flush=True)
-            lost += tally.lost + tally.different
-    print(f"{(time.monotonic() - began) / 60:.0f} minutes", flush=True)
-    return int(lost > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def difference(record: Record, measure: Mapping[str, Any]) -> tuple[int, list[str]]:
+    """Bytes of a record that are not as they should be, and in what."""
+    found = outcome(record)
+    wrong = [key for key in {*found, *measure} if found.get(key) != measure.get(key)]
+    lost = sum(max(len(repr(found.get(key))), len(repr(measure.get(key)))) for key in wrong)
+    left = [path.name for path in record.folder.iterdir() if path.name == "state" or path.name.startswith(".")]
+    return lost, [*wrong, *left]
