@@ -11,8 +11,9 @@ the gradient of its weights; where all weights are trained it is twice the forwa
 attention are each 2 A c per layer. Over n tokens from context c0 the sum over c is exact. Decoding computes the head
 for every token, prefilling for the last one only; training computes it for the completion.
 
-A prompt counts for every rollout, although the sampler reads one that rollouts share only once, or, with
-policy.sampler=hf, all that was said again each turn: what is booked does not depend on the engine.
+A prompt counts for every rollout, although the sampler, and the update where that saves much, read one that rollouts
+share only once, or, with policy.sampler=hf, all that was said again each turn: what is booked does not depend on the
+engine.
 
 Left out: what a library multiplies beyond that (paddings, the masked half of the attention matrix, activations that
 gradient checkpointing computes again), value heads (one product of the hidden width per turn), and that the gradient of
