@@ -97,6 +97,7 @@ def prefixes(ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch
 def keeps_keys(model: Any) -> bool:
     """Whether the model hands out the keys and values of all that it has read: none that slide or recur, and none that
     gradient checkpointing is to compute again."""
+    model = getattr(model, "module", model)  # DistributedDataParallel's
     if model.training and getattr(model, "is_gradient_checkpointing", False):
         return False
     layers = DynamicCache(config=model.config).layers
