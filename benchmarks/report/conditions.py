@@ -18,10 +18,10 @@ def conditions(runs: Sequence[Run]) -> dict[str, str]:
     for name in CONDITIONS:
         values = dict.fromkeys(_words(manifest.get(name)) for manifest in manifests)
         found[name] = " | ".join(value for value in values if value)
-    tests = {f"{run.about['n_test']} problems × {run.about['test_samples']} samples" for run in runs if run.final}
+    tests = {f"{run.about['n_test']} problems × {run.about['test_samples']} samples" for run in runs if run.problems}
     found["test"] = " | ".join(sorted(tests))
-    found["task_version"] = " | ".join(sorted({_words(run.about["task_version"]) for run in runs if run.final}))
-    found["stopped_by"] = " | ".join(sorted({_words(run.about["stopped_by"]) for run in runs if run.final}))
+    found["task_version"] = " | ".join(sorted({_words(run.about["task_version"]) for run in runs if run.problems}))
+    found["stopped_by"] = " | ".join(sorted({_words(run.about["stopped_by"]) for run in runs if run.problems}))
     return {name: value for name, value in found.items() if value}
 
 

@@ -143,9 +143,20 @@ def test_a_damaged_index_is_made_anew(tmp_path, content, read_folders):
 def test_what_other_code_read_is_not_believed(tmp_path, monkeypatch, read_folders):
     write_record(tmp_path)
     read_table(tmp_path)
-    monkeypatch.setattr(index_module, "_code", lambda: "another version")
+    monkeypatch.setattr(index_module, "_code", lambda room="": f"another version of {room}")
     read_table(tmp_path)
     assert len(read_folders) == 2
+
+
+def test_a_change_of_the_statistics_reads_no_record_again_and_computes_anew(tmp_path, monkeypatch, read_folders):
+    write_record(tmp_path, final=ALL)
+    first, code = read_table(tmp_path), index_module._code
+    monkeypatch.setattr(index_module, "_code", lambda room="": code(room) if room else "another version")
+    monkeypatch.setattr("benchmarks.analysis.statistics.accuracy_interval", lambda final: (0.25, 0.75))
+    read_folders.clear()
+    (row,), (before,) = read_table(tmp_path).rows, first.rows
+    assert read_folders == []
+    assert (row["accuracy_ci_low"], row["accuracy_final"]) == (0.25, before["accuracy_final"])
 
 
 def test_an_index_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
@@ -182,4 +193,5 @@ def test_several_processes_read_the_same_as_one(tmp_path, monkeypatch):
     monkeypatch.setattr(index_module, "MANY", 10)
     together = read_index(tmp_path)
     assert (together.runs, together.set_aside) == (alone.runs, alone.set_aside)
+    assert [run.details() for run in together.runs] == [run.details() for run in alone.runs]
     assert [name for name, _ in together.set_aside] == [damaged.name]
