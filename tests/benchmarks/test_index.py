@@ -12,7 +12,7 @@ from benchmarks.analysis.table import read_table
 from benchmarks.records import index as index_module
 from benchmarks.records.index import INDEX, read_index
 from benchmarks.records.reading import MUST_BE_SEALED
-from benchmarks.records.record import SEAL
+from benchmarks.records.record import SEAL, Record
 
 ALL = ((True, True), (True, True))
 NONE = ((False, False), (False, False))
@@ -84,6 +84,19 @@ def test_a_seal_cannot_make_the_reader_look_outside_the_record(tmp_path, path):
     seal["sha256"][path] = "0" * 64
     (record.folder / SEAL).write_text(json.dumps(seal))
     assert "outside the record" in reasons(tmp_path)[record.name]
+
+
+def test_every_file_is_read_once_so_that_what_is_hashed_is_what_is_believed(tmp_path, monkeypatch):
+    record = write_record(tmp_path)
+    files, read = [], Record.read
+
+    def spy(self, file, *limits):
+        files.append(file)
+        return read(self, file, *limits)
+
+    monkeypatch.setattr(Record, "read", spy)
+    assert reasons(tmp_path) == {}
+    assert sorted(files) == sorted(path.name for path in record.folder.iterdir())
 
 
 def test_a_file_that_another_algorithm_left_is_sealed_too(tmp_path):
