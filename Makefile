@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := tasks policies algorithms benchmarks
 
-.PHONY: run test lint setup tiny format proofs grid publish bench bench-compare soak fuzz campaign gpu-check real lock licences
+.PHONY: run test lint setup tiny format proofs grid publish bench bench-compare bench-reading soak fuzz campaign gpu-check real lock licences
 
 run: setup
 	$(BIN)/python -m benchmarks run +algo=grpo
@@ -43,15 +43,19 @@ grid: setup
 	$(SWEEP) seed=0,1,2 +algo=feedback_grpo algo.shuffled=true
 	$(SWEEP) task.max_turns=1,2,3,4 +algo=fork_grpo,grpo budget=smoke
 
-# What the grid's records say, small enough to be committed: tables, claims, the page, and of each record all but its
-# samples, whose hashes are in its seal.json.
+# What the grid's records say, small enough to be committed: tables, claims, the page, the two pictures of it in README.md
+# (drawn by kaleido in the Chromium that is installed), and of each record all but its samples, whose hashes are in its
+# seal.json. `make publish RUNS=DIR` takes the records from elsewhere.
 PUBLISHED := results/published/tiny-quick
 publish: setup
 	mkdir -p $(PUBLISHED)/records
 	$(BIN)/python -m benchmarks table --runs $(RUNS) --format csv >$(PUBLISHED)/table.csv
 	$(BIN)/python -m benchmarks table --runs $(RUNS) --format markdown >$(PUBLISHED)/table.md
 	$(BIN)/python -m benchmarks claims --runs $(RUNS) >$(PUBLISHED)/claims.txt
-	$(BIN)/python -m benchmarks report --runs $(RUNS) --out results/published/report.html
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check kaleido
+	$(BIN)/python -m benchmarks report --runs $(RUNS) --out results/published/report.html --figures results/figures
+	cp results/figures/tiny-quick-gains.svg results/published/gains.svg
+	cp results/figures/tiny-quick-progress.svg results/published/progress.svg
 	cd $(RUNS) && cp --parents */config.yaml */manifest.json */summary.json */curve.parquet */seal.json */status \
 		$(CURDIR)/$(PUBLISHED)/records
 
@@ -88,6 +92,10 @@ bench-compare: setup
 # inputs, and count in one table what is lost. An hour on two cores at most.
 soak: setup
 	PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 $(BIN)/python tests/soak/soak.py
+
+# How long table and report take over 200 and over 10,000 made-up runs (some minutes).
+bench-reading: setup
+	PYTHONPATH=$(CURDIR):$(CURDIR)/tests/benchmarks $(BIN)/python tests/performance/reading.py
 
 # Remake the embedded policy from scratch (about an hour and a half on one core).
 tiny: setup

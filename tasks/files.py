@@ -53,13 +53,21 @@ def read_file(path: Path, largest: int = LARGEST, *, follow: bool = True) -> byt
         if error.errno == errno.ELOOP and not follow:
             raise OSError(errno.ELOOP, "it is a symbolic link") from None
         raise
-    with os.fdopen(handle, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+    try:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file")
-        content = stream.read(largest + 1)
-    if len(content) > largest:
+        # Mostly one call: a folder of records has tens of thousands of files.
+        pieces = [os.read(handle, min(about.st_size, largest) + 1)]
+        size = len(pieces[0])
+        while pieces[-1] and about.st_size < size <= largest:  # It grows, or does not know its size.
+            pieces.append(os.read(handle, min(largest + 1 - size, 2**20)))
+            size += len(pieces[-1])
+    finally:
+        os.close(handle)
+    if size > largest:
         raise OSError(errno.EFBIG, f"it is larger than {largest / 2**20:g} MiB")
-    return content
+    return b"".join(pieces)
 
 
 def why(error: OSError | UnicodeDecodeError) -> str:

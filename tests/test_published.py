@@ -7,6 +7,7 @@ import json
 import re
 from collections import defaultdict
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -53,6 +54,20 @@ def test_the_readme_quotes_the_table() -> None:
     assert len(quoted) >= 24
     for task, algo, accuracy, gain, seeds in quoted:
         assert (task.strip("`"), algo, accuracy, gain, seeds) in wanted
+
+
+def test_the_readmes_pictures_are_small_and_show_every_algorithm_on_every_task() -> None:
+    with (PUBLISHED / "table.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if (row["policy"], row["budget"]) == ("tiny", "quick")]
+    names = {row["algo"] for row in rows} | {row["task"] for row in rows}
+    readme = (ROOT / "README.md").read_text()
+    pictures = re.findall(r"!\[[^\]]+\]\((results/published/[a-z]+\.svg)\)", readme)
+    assert len(pictures) == 2
+    for picture in pictures:
+        content = (ROOT / picture).read_text(encoding="utf-8")
+        assert len(content) < 150_000
+        shown = {text.strip() for text in ElementTree.fromstring(content).itertext()}
+        assert names <= shown
 
 
 def test_the_readme_quotes_the_claims() -> None:

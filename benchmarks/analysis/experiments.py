@@ -44,16 +44,6 @@ class CompleteRun:
         """summary.json."""
         return self.run.about
 
-    @property
-    def solved(self) -> dict[str, float]:
-        """Per test problem the share of its samples that were solved after improving."""
-        return self.run.final
-
-    @property
-    def solved_base(self) -> dict[str, float]:
-        """The same before improving."""
-        return self.run.base
-
     @cached_property
     def config(self) -> dict[str, Any]:
         """By dotted key, such as `algo.learning_rate`.
@@ -72,14 +62,14 @@ class CompleteRun:
         rows: list[dict[str, float]] = json.loads(self.run.curve)
         return rows
 
-    def outcomes(self, metric: str) -> dict[str, float]:
-        """Per test problem the mean over its samples of `solved`, `score`, or one of the task's metrics.
+    def outcomes(self, metric: str) -> list[float]:
+        """Per test problem, by id, the mean over its samples of `solved`, `score`, or one of the task's metrics.
 
         Raises:
             BadInput: the record has no such metric.
         """
         if metric == "solved":
-            return self.solved
+            return self.run.final
         column = metric if metric == "score" else f"metric/{metric}"
         names = self.record.column_names(SAMPLES)
         if column not in names:
@@ -92,7 +82,7 @@ class CompleteRun:
                 raise BadInput(f"--metric {metric}: {self.record.name} has a sample for which it is no finite number")
             if stage == "final":
                 found[problem].append(value)
-        return {problem: float(np.mean(values)) for problem, values in found.items()}
+        return [float(np.mean(found[problem])) for problem in self.run.problems]
 
 
 @dataclass(frozen=True)
@@ -124,7 +114,7 @@ class Experiment:
         """All that experiments must agree in: by dotted key, with the task's version and its test problems."""
         config = self.first.config
         same = {key: value for key, value in config.items() if key.split(".")[0] in SETTING}
-        about = {"task version": self.first.summary["task_version"], "test problems": tuple(sorted(self.first.solved))}
+        about = {"task version": self.first.summary["task_version"], "test problems": self.first.run.problems}
         about["samples a test problem"] = self.first.summary["test_samples"]
         return {**{key: value for key, value in same.items() if key not in MEASURING_ONLY}, **about}
 
@@ -134,14 +124,11 @@ class Experiment:
         Raises:
             BadInput: a record has no such metric.
         """
-        problems = sorted(self.first.solved)
-        rows = [self.runs[seed].outcomes(metric) for seed in seeds]
-        return np.array([[row[problem] for problem in problems] for row in rows])
+        return np.array([self.runs[seed].outcomes(metric) for seed in seeds])
 
     def base_matrix(self, seeds: Sequence[int]) -> Matrix:
         """Shares solved before improving, float64 [seeds, problems]."""
-        problems = sorted(self.first.solved_base)
-        return np.array([[self.runs[seed].solved_base[problem] for problem in problems] for seed in seeds])
+        return np.array([self.runs[seed].run.base for seed in seeds])
 
     def cost(self, axis: str) -> Matrix:
         """What each run spent, float64 [seeds]; NaN where that could not be measured."""

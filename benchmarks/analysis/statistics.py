@@ -73,7 +73,7 @@ def accuracy_interval(solved: ArrayLike, level: float = 0.95) -> tuple[float, fl
     Raises:
         ValueError: not [seeds, problems], empty, not finite, or outside [0, 1].
     """
-    estimate = estimate_mean(_shares(solved), SHARES, level)
+    estimate = estimate_mean(_shares(solved), SHARES, level, detect=False)
     return estimate.low, estimate.high
 
 
@@ -96,17 +96,20 @@ def paired_gain_interval(base: ArrayLike, final: ArrayLike, level: float = 0.95)
     before, after = _shares(base), _shares(final)
     if before.shape != after.shape:
         raise ValueError(f"base {before.shape} and final {after.shape} must have one shape: they are paired")
-    estimate = estimate_mean(after - before, DIFFERENCES, level)
+    estimate = estimate_mean(after - before, DIFFERENCES, level, detect=False)
     return estimate.low, estimate.high
 
 
-def estimate_mean(values: ArrayLike, bounds: tuple[float, float], level: float = 0.95) -> Estimate:
+def estimate_mean(
+    values: ArrayLike, bounds: tuple[float, float], level: float = 0.95, *, detect: bool = True
+) -> Estimate:
     """The mean of values over seeds and problems, with what is known of it.
 
     Args:
         values: float [seeds, problems]: outcomes, or paired differences of outcomes.
         bounds: the least and the greatest possible value.
         level: share of such intervals that hold the truth, in (0, 1).
+        detect: whether `detectable` is wanted, which takes longer than all the rest; NaN otherwise.
 
     Returns:
         The interval lies within the bounds. Where all cells are equal, see `_unvaried`; with a single problem the
@@ -125,7 +128,7 @@ def estimate_mean(values: ArrayLike, bounds: tuple[float, float], level: float =
         return _unvaried(float(matrix[0, 0]), bounds, level, seeds, problems)
     variance, of_seeds = _variance_of_mean(matrix)
     freedom = _degrees_of_freedom(of_seeds, seeds - 1, problems - 1, level)
-    return _student(mean, variance, freedom, bounds, level, seeds, problems)
+    return _student(mean, variance, freedom, bounds, level, seeds, problems, detect)
 
 
 def estimate_seeds(values: ArrayLike, bounds: tuple[float, float], level: float = 0.95) -> Estimate:
@@ -165,7 +168,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=8192)
 def detectable_factor(degrees_of_freedom: float, level: float = 0.95, power: float = POWER) -> float:
     """Detectable effect over standard error: k with P(|k s + Z| > t s') = power.
 
@@ -180,13 +183,15 @@ def detectable_factor(degrees_of_freedom: float, level: float = 0.95, power: flo
 
     if not (degrees_of_freedom > 0 and 0 < level < 1 and 0 < power < 1):
         raise ValueError(f"degrees_of_freedom={degrees_of_freedom} must be above 0, {level=} and {power=} in (0, 1)")
-    middles = (np.arange(100) + 0.5) / 100
-    errors = np.sqrt(gammaincinv(degrees_of_freedom / 2, middles) * 2 / degrees_of_freedom)
+    # 32 x 32 of Gauss's points, exact to 5e-5: a hundred times a hundred evenly spaced ones are exact to 5e-4.
+    points, weights = np.polynomial.legendre.leggauss(32)
+    errors = np.sqrt(gammaincinv(degrees_of_freedom / 2, (points + 1) / 2) * 2 / degrees_of_freedom)
+    shares = np.outer(weights, weights) / 4
     hurdles = float(stdtrit(degrees_of_freedom, (1 + level) / 2)) * errors
 
     def found(factor: float) -> float:
         effects = factor * errors[:, None]
-        return float(np.mean(ndtr(effects - hurdles) + ndtr(-effects - hurdles)))
+        return float(np.sum(shares * (ndtr(effects - hurdles) + ndtr(-effects - hurdles))))
 
     low, high = 0.0, 1.0
     while found(high) < power:
@@ -205,6 +210,7 @@ def _student(
     level: float,
     seeds: int,
     problems: int,
+    detect: bool = True,
 ) -> Estimate:
     from scipy.special import stdtr, stdtrit
 
@@ -212,7 +218,7 @@ def _student(
     half = float(stdtrit(freedom, (1 + level) / 2)) * error
     p_value = 2 * float(stdtr(freedom, -abs(mean) / error))
     # Rounded, so that a table of many rows solves for few factors; it moves a factor by less than 1%.
-    detectable = detectable_factor(float(f"{freedom:.3g}"), level) * error
+    detectable = detectable_factor(float(f"{freedom:.3g}"), level) * error if detect else math.nan
     # A mean of decimals may pass a bound by a rounding error.
     low, high = min(max(mean - half, bounds[0]), mean), max(min(mean + half, bounds[1]), mean)
     return Estimate(mean, low, high, p_value, error, freedom, detectable, seeds, problems)

@@ -11,13 +11,14 @@ import json
 import math
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -28,6 +29,8 @@ from benchmarks.wording import COSTS, one_line, percent
 from tasks.errors import BadInput
 
 FORMATS = ("text", "json", "csv", "markdown")
+LEFT = ("algo", "status")
+"""Columns of text."""
 SETTING = ("task", "policy", "budget")
 OUTCOME = (
     *("n_test", "accuracy_base", "accuracy_final", "accuracy_ci_low", "accuracy_ci_high"),
@@ -87,7 +90,7 @@ def _comparable(runs: Sequence[Run], set_aside: list[tuple[str, str]]) -> list[R
         first = next(iter(kept.values()), run)
         if same_seed:
             set_aside.append((run.name, f"same experiment and seed as {same_seed.name}"))
-        elif run.final and run.final.keys() != first.final.keys():
+        elif run.problems and run.problems != first.problems:
             set_aside.append((run.name, f"other test problems than {first.name}, a run of the same experiment"))
         else:
             kept[run.about["seed"]] = run
@@ -120,12 +123,10 @@ def _outcome(complete: Sequence[Run], index: Index) -> dict[str, float]:
         # Only here: numpy would double the time that an empty folder takes.
         from benchmarks.analysis.statistics import accuracy_interval, paired_gain_interval
 
-        problems = sorted(complete[0].final)
-        base = [[run.base[problem] for problem in problems] for run in complete]
-        final = [[run.final[problem] for problem in problems] for run in complete]
+        base, final = ([run.base for run in complete], [run.final for run in complete])
         before, after = (_average([_average(row) for row in cells]) for cells in (base, final))
         gain = (after - before, *paired_gain_interval(base, final))
-        numbers = [len(problems), before, after, *accuracy_interval(final), *gain]
+        numbers = [len(complete[0].problems), before, after, *accuracy_interval(final), *gain]
         index.remember(key, numbers)
     found = dict(zip(OUTCOME, numbers, strict=True))
     return found | {"n_test": int(found["n_test"])}  # The index keeps floats.
@@ -199,16 +200,41 @@ def _print_text(rows: Sequence[dict[str, Any]], console: Console) -> None:
         console = Console(file=console.file, width=max(console.width, 120))
     for setting, block in groupby(rows, key=lambda row: " · ".join(row[name] for name in SETTING)):
         lines = _cells(list(block))
-        grid = RichTable(title=Text(setting), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
-        for name in lines[0]:
-            if name in ("algo", "status"):
-                grid.add_column(name, overflow="fold", min_width=8)
-            else:
-                # Where it is narrow, a number in two lines is better than a number cut short.
-                grid.add_column(name, justify="right", overflow="fold", no_wrap=console.width >= 110)
-        for line in lines:
-            grid.add_row(*map(Text, line.values()))
-        console.print(grid, "")
+        widths = [max(map(cell_len, (name, *(line[name] for line in lines)))) for name in lines[0]]
+        if sum(widths) + len(widths) - 1 <= console.width:
+            _print_lines(setting, lines, widths, console)
+        else:
+            _print_folded(setting, lines, console)
+
+
+def _print_lines(setting: str, lines: Sequence[dict[str, str]], widths: Sequence[int], console: Console) -> None:
+    """A line a row. What fits needs no more than this, and rich's table takes a second for a thousand rows."""
+    left = [name in LEFT for name in lines[0]]
+
+    def line(cells: Iterable[str]) -> str:
+        filled = zip(cells, widths, left, strict=True)
+        return " ".join(
+            cell + " " * (w - cell_len(cell)) if to_left else " " * (w - cell_len(cell)) + cell
+            for cell, w, to_left in filled
+        )
+
+    console.print(Text(setting, style="italic"), Text(line(lines[0]), style="bold"), sep="\n", soft_wrap=True)
+    body = ["─" * (sum(widths) + len(widths) - 1), *(line(row.values()) for row in lines), "", ""]
+    console.print(Text("\n".join(body)), soft_wrap=True, end="")
+
+
+def _print_folded(setting: str, lines: Sequence[dict[str, str]], console: Console) -> None:
+    """A table whose cells take several lines where the console is too narrow for it."""
+    grid = RichTable(title=Text(setting), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    for name in lines[0]:
+        if name in LEFT:
+            grid.add_column(name, overflow="fold", min_width=8)
+        else:
+            # Where it is narrow, a number in two lines is better than a number cut short.
+            grid.add_column(name, justify="right", overflow="fold", no_wrap=console.width >= 110)
+    for line in lines:
+        grid.add_row(*map(Text, line.values()))
+    console.print(grid, "")
 
 
 def _cells(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:

@@ -103,10 +103,11 @@ class Ground:
 
         Of several settings or experiments those with most runs are taken, never those with the best results.
         """
-        names = {"task": task, "policy": self.policy, "budget": self.budget}
+        names = (task, self.policy, self.budget)
         settings: dict[str, list[Experiment]] = defaultdict(list)
         for experiment in self.experiments:
-            if all(experiment.first.summary[group] == name for group, name in names.items()):
+            about = experiment.first.summary
+            if (about["task"], about["policy"], about["budget"]) == names:
                 settings[experiment.fingerprint].append(experiment)
         best: tuple[tuple[int, int], list[Experiment | None], list[int]] = ((0, 0), [None] * len(selects), [])
         for _, group in sorted(settings.items()):

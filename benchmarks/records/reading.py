@@ -9,13 +9,13 @@ import math
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
 from benchmarks.records.parquet import LARGEST_FILE
-from benchmarks.records.record import RECORD_VERSION, SEAL, Record, records
+from benchmarks.records.record import LARGEST, RECORD_VERSION, SEAL, Record, records
 from benchmarks.wording import COSTS, one_line
 from tasks.errors import BadInput
 from tasks.files import why
@@ -32,6 +32,8 @@ FILES = ("status", "config.yaml", "manifest.json", "summary.json", "samples.parq
 MUST_BE_SEALED = ("config.yaml", "manifest.json", "summary.json", "samples.parquet", "curve.parquet")
 Answers = dict[str, float]
 """Per problem id, the share of its samples that were solved."""
+COMPACT = (",", ":")
+"""Between what JSON holds."""
 
 
 class Damaged(ValueError):
@@ -42,6 +44,19 @@ class Damaged(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Details:
+    """What a record holds that not every reader wants."""
+
+    manifest: str
+    """manifest.json, and"""
+    curve: str
+    """the rows of curve.parquet as JSON; `[]` where an incomplete run has none yet."""
+    base: list[float]
+    final: list[float]
+    """Per test problem, in the order of `Run.problems`, the share of its samples that were solved before and after."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """What tables and reports read of one record."""
 
@@ -49,16 +64,32 @@ class Run:
     status: str
     about: dict[str, Any]
     """Names and seed; of a complete run, all of its summary."""
-    base: Answers
-    final: Answers
-    """Of a complete run, the test problems; of others, nothing."""
+    problems: tuple[str, ...]
+    """Of a complete run, the test problems' ids, ascending; of others none."""
     seal: str
     """Of a complete run, a hash of all that it holds: two runs with the same seal are the same."""
-    manifest: str
-    """manifest.json, and """
-    curve: str
-    """the rows of curve.parquet as JSON: both as text, since not every reader wants them parsed. `{}` and `[]` where an
-    incomplete run has none yet."""
+    details: Callable[[], Details] = field(compare=False, repr=False)
+    """The rest, which an index unpacks only where somebody asks for it."""
+
+    @property
+    def manifest(self) -> str:
+        """manifest.json as text."""
+        return self.details().manifest
+
+    @property
+    def curve(self) -> str:
+        """The rows of curve.parquet as JSON."""
+        return self.details().curve
+
+    @property
+    def base(self) -> list[float]:
+        """Per test problem the share of its samples that were solved before improving."""
+        return self.details().base
+
+    @property
+    def final(self) -> list[float]:
+        """The same after improving."""
+        return self.details().final
 
 
 def find_record(directory: Path, wanted: str) -> Record:
@@ -114,6 +145,24 @@ def read(record: Record, file: str, load: Callable[[], T]) -> T:
         raise Damaged(f"{file}: {type(error).__name__}: {error}") from None
 
 
+class _Once(Record):
+    """A record of which every file is read once: what is hashed is what was believed."""
+
+    __slots__ = ("contents",)
+    contents: dict[str, bytes]
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        object.__setattr__(self, "contents", {})  # The class above is frozen.
+
+    def read(self, file: str, largest: int = LARGEST) -> bytes:
+        """See `Record.read`."""
+        content = self.contents.get(file)
+        if content is None or len(content) > largest:
+            content = self.contents[file] = super().read(file, largest)
+        return content
+
+
 def read_run(record: Record) -> Run:
     """Read one record.
 
@@ -122,18 +171,23 @@ def read_run(record: Record) -> Run:
     """
     if record.folder.is_symlink():
         raise Damaged("it is a symbolic link; copy the record")
+    record = _Once(record.folder)
     status = read(record, "status", lambda: record.read("status", 100) and record.status)
     if not status:
         raise Damaged("status: must be running, complete, interrupted or failed")
     if status != "complete":
         plan = read_plan(record)
         curve = read(record, "curve.parquet", lambda: _curve(record)) if _has(record, "curve.parquet") else "[]"
-        return Run(record.name, status, plan, {}, {}, "", _text(record, "manifest.json"), curve)
+        details = Details(_text(record, "manifest.json"), curve, [], [])
+        return Run(record.name, status, plan, (), "", lambda: details)
     summary = read_summary(record)
     base, final = read(record, "samples.parquet", lambda: _answers(record, summary))
     curve = read(record, "curve.parquet", lambda: _curve(record))
     seal = check_seal(record)
-    return Run(record.name, status, summary, base, final, seal, _text(record, "manifest.json"), curve)
+    ids = sorted(final)
+    answers = ([shares[problem] for problem in ids] for shares in (base, final))
+    details = Details(_text(record, "manifest.json"), curve, *answers)
+    return Run(record.name, status, summary, tuple(ids), seal, lambda: details)
 
 
 def check_seal(record: Record) -> str:
@@ -153,10 +207,11 @@ def check_seal(record: Record) -> str:
         if file not in hashes:
             raise Damaged(f"{SEAL}: says nothing of {file}")
     for file, sealed in hashes.items():
-        if ".." in Path(file).parts or Path(file).is_absolute():
+        within = Path(file)
+        if ".." in within.parts or within.is_absolute():
             raise Damaged(f"{SEAL}: names a file outside the record")
         # Other spellings of a name would have the same file read again and again.
-        if Path(file).as_posix() != file:
+        if within.as_posix() != file:
             raise Damaged(f"{SEAL}: names a file in a roundabout way")
         content = read(record, file, lambda file=file: record.read(file, LARGEST_FILE))  # type: ignore[misc]
         if hashlib.sha256(content).hexdigest() != sealed:
@@ -185,7 +240,7 @@ def _curve(record: Record) -> str:
         raise ValueError("it has no row, and the first is measured before anything else")
     if not all(value is None or is_number(value) for row in rows for value in row.values()):
         raise ValueError("every value must be a finite number")
-    return json.dumps(rows, separators=(",", ":"))
+    return json.dumps(rows, separators=COMPACT)
 
 
 def _answers(record: Record, summary: Mapping[str, Any]) -> tuple[Answers, Answers]:
@@ -193,9 +248,9 @@ def _answers(record: Record, summary: Mapping[str, Any]) -> tuple[Answers, Answe
     # long, and a folder may hold thousands of records.
     columns = record.read_columns("samples.parquet", ["stage", "problem", "solved"])
     outcomes: dict[str, dict[str, list[float]]] = {"base": defaultdict(list), "final": defaultdict(list)}
+    if set(map(type, columns["problem"])) - {str}:
+        raise ValueError("problem must be a text")
     for stage, problem, solved in zip(columns["stage"], columns["problem"], columns["solved"], strict=True):
-        if not isinstance(problem, str):
-            raise ValueError("problem must be a text")
         outcomes[stage][problem].append(float(solved))
     shares = {}
     for stage, problems in outcomes.items():

@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -122,10 +122,13 @@ class Record:
             OSError: it is not there, is larger than that many bytes, is no regular file, or is reached through a
                 symbolic link: a record that came from somewhere else must not show what lies elsewhere on this disk.
         """
-        within = Path(file)
-        if within.is_absolute() or ".." in within.parts:
-            raise OSError("it is no file of the record")
-        if any((self.folder / part).is_symlink() for part in within.parents):
+        parents: Iterable[Path] = (self.folder,)
+        if "/" in file or file == "..":
+            within = Path(file)
+            if within.is_absolute() or ".." in within.parts:
+                raise OSError("it is no file of the record")
+            parents = (self.folder / part for part in within.parents)
+        if any(parent.is_symlink() for parent in parents):
             raise OSError("it is reached through a symbolic link")
         return read_file(self.folder / file, largest, follow=False)
 

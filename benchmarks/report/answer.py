@@ -44,7 +44,7 @@ def short_answer(setting: Setting) -> ShortAnswer:
     if told:
         lines.append(f"Better than {_named(told)}.")
     if open_:
-        lines.append(f"Ahead of these, but not told from them: {_named(open_)}.")
+        lines.append(f"Ahead of these, but it cannot be told apart from them: {_named(open_)}.")
         unseen = [win.detectable for _, win in open_ if win is not None]
         if unseen and min(max(unseen), 1.0) == 1.0:
             lines.append("With these seeds and problems no difference is large enough to be found reliably.")
@@ -55,7 +55,7 @@ def short_answer(setting: Setting) -> ShortAnswer:
             )
         lines += _cheapest([best, *(other for other, _ in open_)])
     if others:
-        lines.append(f"A difference is told where p < 0.05, corrected by Holm for {setting.family} comparisons.")
+        lines.append(f"Two are told apart where p < 0.05, corrected by Holm for {setting.family} comparisons.")
     lines += _cautions(setting)
     if not others:
         headline, sure = f"Only {name} was run", "alone"
@@ -63,7 +63,7 @@ def short_answer(setting: Setting) -> ShortAnswer:
         headline, sure = f"{name}: better than each of the {len(others)} others", "clear"
     else:
         rivals = _list([one_line(other.label) for other, _ in open_])
-        headline, sure = f"Not resolved: {name} is ahead, but not told from {rivals}", "open"
+        headline, sure = f"No clear winner: {name} is ahead, but cannot be told apart from {rivals}", "open"
     spent = [fmean(each) for experiment in setting.plotted if (each := experiment.totals("flops"))]
     flops = max(spent, default=None)
     # An algorithm that does nothing spends nothing; it is there to be compared with.
@@ -104,12 +104,16 @@ def p_words(p_value: float) -> str:
 
 
 def _list(words: list[str], between: str = ", ") -> str:
-    more = f"{between}and {len(words) - MOST_NAMED} more" if len(words) > MOST_NAMED else ""
-    return between.join(words[:MOST_NAMED]) + more
+    if len(words) <= MOST_NAMED + 1:  # "and 1 more" is as long as a name.
+        return between.join(words)
+    return between.join(words[:MOST_NAMED]) + f"{between}and {len(words) - MOST_NAMED} more"
 
 
 def _cheapest(experiments: list[Experiment]) -> list[str]:
-    spent: dict[str, Any] = {one_line(e.label): e.row["wall_s"] for e in experiments if e.row["wall_s"] is not None}
+    # An algorithm that does nothing takes no time, and is no advice.
+    spent: dict[str, Any] = {
+        one_line(e.label): e.row["wall_s"] for e in experiments if e.row["wall_s"] and e.row["flops"]
+    }
     if len(spent) < 2:
         return []
     first = min(spent, key=lambda label: (spent[label], label))

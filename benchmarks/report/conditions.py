@@ -11,26 +11,26 @@ from benchmarks.wording import one_line
 CONDITIONS = ("device", "dtype", "threads", "python", "packages", "git_commit", "git_dirty", "policy_source")
 
 
-def conditions(runs: Sequence[Run]) -> dict[str, str]:
-    """Where the numbers of some runs come from; what differs between them is listed with every value."""
+def conditions(runs: Sequence[Run]) -> tuple[dict[str, str], str]:
+    """Where the numbers of some runs come from, and what reproduces them.
+
+    Returns:
+        The conditions by name (what differs between the runs is listed with every value), and commands, a line each.
+    """
     manifests = [json.loads(run.manifest) for run in runs]
     found = {}
     for name in CONDITIONS:
         values = dict.fromkeys(_words(manifest.get(name)) for manifest in manifests)
         found[name] = " | ".join(value for value in values if value)
-    tests = {f"{run.about['n_test']} problems × {run.about['test_samples']} samples" for run in runs if run.final}
+    tests = {f"{run.about['n_test']} problems × {run.about['test_samples']} samples" for run in runs if run.problems}
     found["test"] = " | ".join(sorted(tests))
-    found["task_version"] = " | ".join(sorted({_words(run.about["task_version"]) for run in runs if run.final}))
-    found["stopped_by"] = " | ".join(sorted({_words(run.about["stopped_by"]) for run in runs if run.final}))
-    return {name: value for name, value in found.items() if value}
+    found["task_version"] = " | ".join(sorted({_words(run.about["task_version"]) for run in runs if run.problems}))
+    found["stopped_by"] = " | ".join(sorted({_words(run.about["stopped_by"]) for run in runs if run.problems}))
+    commands = dict.fromkeys(_words(manifest.get("command")) for manifest in manifests)
+    return {name: value for name, value in found.items() if value}, "\n".join(commands)
 
 
 def _words(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{one_line(str(name))} {one_line(str(version))}" for name, version in value.items())
     return "" if value is None else one_line(str(value))[:400]
-
-
-def commands(runs: Sequence[Run]) -> str:
-    """What reproduces the runs, a line each."""
-    return "\n".join(dict.fromkeys(_words(json.loads(run.manifest).get("command")) for run in runs))

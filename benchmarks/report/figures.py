@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.analysis.claim_tests import EQUAL_COST
 from benchmarks.report.axes import AXES, shared_axes
 from benchmarks.report.gather import FRONT_DRAWS, Experiment, Results, Setting
-from benchmarks.report.style import Figure, base_axis, base_layout, look_of, named_trace, plain
+from benchmarks.report.style import Figure, axis_title, base_axis, base_layout, look_of, named_trace, plain
 from benchmarks.report.targets import profile, targets
 from benchmarks.wording import one_line
 
@@ -31,7 +32,7 @@ def figures(setting: Setting, results: Results) -> dict[str, Figure]:
 def curves(setting: Setting, results: Results) -> Figure:
     """Share of val problems solved over the cost so far; the band spans the seeds."""
     axes = shared_axes(_all_curves(setting))
-    data = [trace for experiment in setting.plotted for trace in _curve(experiment, "solved", axes, results)]
+    data = [trace for experiment in setting.plotted for trace in learning_curve(experiment, "solved", axes, results)]
     layout = {**base_layout("accuracy on val problems", percent=True), "xaxis": base_axis()}
     return {"data": data, "layout": layout, "axes": axes}
 
@@ -59,7 +60,7 @@ def components(setting: Setting, results: Results) -> Figure:
         look = {"yref": "paper", "xanchor": "left", "yanchor": "bottom", "showarrow": False, "font": {"color": "$ink"}}
         layout.setdefault("annotations", []).append({**title, **look})
         for experiment in setting.plotted:
-            for trace in _curve(experiment, name, axes, results):
+            for trace in learning_curve(experiment, name, axes, results):
                 shown = trace.get("showlegend", True) and number == 1
                 data.append({**trace, "xaxis": f"x{mark}", "yaxis": f"y{mark}", "showlegend": shown})
     return {
@@ -110,8 +111,15 @@ def pareto(setting: Setting, results: Results) -> Figure:
         "data": data if axes else [],
         "layout": {**base_layout("accuracy on test problems", percent=True), "xaxis": base_axis()},
         "axes": axes,
-        "note": {name: _chances(setting, name) for name in axes if len(setting.plotted) > 1},
+        "note": {name: _spread(setting, name) + _chances(setting, name) for name in axes if len(setting.plotted) > 1},
     }
+
+
+def _spread(setting: Setting, axis: str) -> str:
+    """What to do where all points stand above each other."""
+    means = [sum(found) / len(found) for e in setting.plotted if (found := e.totals(axis)) and sum(found)]
+    alike = len(means) > 1 and max(means) <= EQUAL_COST * min(means)
+    return "All that trained spent nearly the same here: another cost axis, above, tells them apart. " if alike else ""
 
 
 def _chances(setting: Setting, axis: str) -> str:
@@ -147,7 +155,8 @@ def phases(setting: Setting) -> Figure:
             bars = {"type": "bar", "orientation": "h", "y": labels, "x": means, "name": name, "marker": marker}
             data.append({**bars, "hovertemplate": "%{y}: %{x:.1f} s %{fullData.name}<extra></extra>"})
     layout = {**base_layout(""), "barmode": "stack"}
-    layout["xaxis"] = {**base_axis(), "title": {"text": "seconds of a run"}}
+    layout["legend"] |= {"traceorder": "normal"}  # As the bars are, not from the last to the first.
+    layout["xaxis"] = {**base_axis(), "title": axis_title("seconds of a run")}
     layout["yaxis"] = {**base_axis(), "automargin": True, "gridcolor": "rgba(0,0,0,0)"}
     return {"data": data, "layout": layout, "axes": [], "height": 150 + 34 * len(labels)}
 
@@ -157,7 +166,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(numbers) / len(numbers) if numbers else 0.0
 
 
-def _curve(experiment: Experiment, metric: str, axes: Sequence[str], results: Results) -> list[dict[str, Any]]:
+def learning_curve(experiment: Experiment, metric: str, axes: Sequence[str], results: Results) -> list[dict[str, Any]]:
     """The mean over the seeds, and a band from the lowest to the highest where there are several."""
     # A run that stopped early has fewer points; past the shortest, the mean would be over other seeds.
     steps = list(zip(*experiment.curves().values(), strict=False))

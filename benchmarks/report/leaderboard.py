@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.analysis.table import SETTING
 from benchmarks.report.answer import p_words
-from benchmarks.report.conditions import commands, conditions
+from benchmarks.report.conditions import conditions
 from benchmarks.report.gather import Experiment, Results, Setting
 from benchmarks.wording import COSTS, one_line, percent
 
@@ -69,6 +69,7 @@ def _row(setting: Setting, experiment: Experiment, costs: list[str], place: Any)
     for key in costs:
         value = row.get(key)
         cells.append([value, "–" if value is None else COSTS.get(key, "{:.3g}".format)(value)])
+    found, commands = conditions(experiment.complete or experiment.runs)
     return {
         "cells": [*cells, [row["status"], row["status"]]],
         "standing": experiment.standing,
@@ -76,8 +77,8 @@ def _row(setting: Setting, experiment: Experiment, costs: list[str], place: Any)
             one_line(name): f"{value:.3f}" for name, value in row["metrics_final"].items() if value is not None
         },
         "experiment": row["experiment"],
-        "conditions": place(conditions(experiment.complete or experiment.runs)),
-        "command": commands(experiment.complete or experiment.runs),
+        "conditions": place(found),
+        "command": commands,
     }
 
 

@@ -31,6 +31,7 @@ from benchmarks.report.claim_plots import claim_plot
 from benchmarks.report.figures import figures
 from benchmarks.report.gather import Results, Setting, gather
 from benchmarks.report.leaderboard import leaderboard, matrix
+from benchmarks.report.overview import overview
 from benchmarks.report.samples import UNTOUCHED, samples
 from benchmarks.report.style import palette
 from benchmarks.report.training import credit, family_tree
@@ -124,6 +125,10 @@ def _payload(results: Results) -> dict[str, Any]:
             {"names": setting.names, "figures": figures(setting, results), "wins": matrix(setting)}
             for setting in results.settings
             if setting.plotted
+        ],
+        "overviews": [
+            {"policy": policy, "budget": budget, "figures": overview(policy, budget, results)}
+            for policy, budget in results.claims
         ],
         "claims": [
             {"policy": policy, "budget": budget, "answers": [_claim(answer) for answer in answers]}

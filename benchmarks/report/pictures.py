@@ -15,6 +15,7 @@ from benchmarks.report.axes import AXES
 from benchmarks.report.claim_plots import claim_plot
 from benchmarks.report.figures import figures
 from benchmarks.report.gather import Results, gather
+from benchmarks.report.overview import overview
 from benchmarks.report.style import Figure, drawn
 from tasks.errors import BadInput, require
 
@@ -76,6 +77,8 @@ def named_figures(results: Results) -> dict[str, Figure]:
         for name, figure in figures(setting, results).items():
             found[_free(found, [*setting.names, name])] = figure
     for (policy, budget), answers in results.claims.items():
+        for name, figure in overview(policy, budget, results).items():
+            found[_free(found, [policy, budget, name])] = figure
         for answer in answers:
             if (figure := claim_plot(answer))["data"]:
                 found[_free(found, [policy, budget, "claim", answer.claim])] = figure

@@ -17,10 +17,16 @@ from benchmarks.report.axes import AXES
 from benchmarks.report.gather import Experiment, Results
 from benchmarks.wording import one_line
 
-LIGHT = ("#0072b2", "#c24e00", "#007a5a", "#a93f79", "#8a6100", "#3b7ea1", "#6a4fb3", "#4d4d4d")
-DARK = ("#56b4e9", "#ff9f4a", "#33c79a", "#ec9fcb", "#f0c94a", "#9ad0ee", "#b9a3f5", "#c8c8c8")
-"""After Okabe and Ito (2008), which colour-blind people can tell apart; darkened and lightened until every one stands
-out from its background by 3:1. Beyond eight algorithms the dashes and the markers tell them apart."""
+LIGHT = (
+    *("#0072b2", "#c24e00", "#007a5a", "#a93f79", "#8a6100", "#008b9e", "#6a4fb3", "#4d4d4d"),
+    *("#cc1f3b", "#5f8000"),
+)
+DARK = (
+    *("#56b4e9", "#ff9f4a", "#33c79a", "#ec9fcb", "#f0c94a", "#5fe0e6", "#b9a3f5", "#c8c8c8"),
+    *("#ff7d85", "#b5d94c"),
+)
+"""After Okabe and Ito (2008), which colour-blind people can tell apart, and two more; darkened and lightened until
+every one stands out from its background by 3:1. The markers, and on curves the dashes, tell apart what looks alike."""
 THEMES: dict[str, dict[str, str]] = {
     "light": {"$ink": "#1b1f24", "$faint": "#57606a", "$grid": "#dde1e6", "$paper": "#ffffff"},
     "dark": {"$ink": "#e6e8eb", "$faint": "#a3abb5", "$grid": "#343b44", "$paper": "#14181d"},
@@ -74,6 +80,11 @@ def base_axis() -> dict[str, Any]:
     return {"gridcolor": "$grid", "zerolinecolor": "$grid", "linecolor": "$faint", "automargin": True}
 
 
+def axis_title(text: str) -> dict[str, Any]:
+    """An axis's title, no larger than what stands along the axis, and close to it."""
+    return {"text": text, "font": {"size": 13}, "standoff": 8}
+
+
 def base_layout(y: str, percent: bool = False) -> dict[str, Any]:
     """What every layout has; `y` labels the vertical axis."""
     return {
@@ -84,7 +95,7 @@ def base_layout(y: str, percent: bool = False) -> dict[str, Any]:
         "legend": {"orientation": "h", "y": -0.2, "yanchor": "top"},
         "hovermode": "closest",
         "hoverlabel": {"namelength": 60},
-        "yaxis": {**base_axis(), "title": {"text": y}, **({"tickformat": ".0%"} if percent else {})},
+        "yaxis": {**base_axis(), "title": axis_title(y), **({"tickformat": ".0%"} if percent else {})},
     }
 
 
@@ -106,7 +117,7 @@ def drawn(figure: Figure, *, axis: str, log: bool, theme: str) -> dict[str, Any]
     for trace in made["data"]:
         trace |= trace.pop("by_axis", {}).get(axis, {})
     title = figure.get("axis_title", "{axis}").replace("{axis}", AXES[axis])
-    scale = {"type": "log" if log else "linear", "title": {"text": title}, "exponentformat": "power"}
+    scale = {"type": "log" if log else "linear", "title": axis_title(title), "exponentformat": "power"}
     for name, value in made["layout"].items():
         if name.startswith("xaxis"):
             value |= scale

@@ -8,9 +8,11 @@ import json
 import os
 import pickle
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from record_factory import write_record
@@ -147,33 +149,65 @@ def test_what_a_seal_names_cannot_steer_the_terminal(tmp_path: Path) -> None:
     assert reasons(tmp_path)[record.name] == "\\x1b[2J: missing"
 
 
+def split_index(path: Path) -> tuple[dict[str, Any], list[bytes]]:
+    """The head, and each record's details, unpacked."""
+    members, rest = [], path.read_bytes()
+    while rest:
+        unpacker = zlib.decompressobj(wbits=31)
+        members.append(unpacker.decompress(rest))
+        rest = unpacker.unused_data
+    return json.loads(members[0]), members[1:]
+
+
+def join_index(path: Path, head: dict[str, Any], details: list[bytes]) -> None:
+    """Write an index whose head says where the details are, whatever they hold."""
+    packed, at = list(map(gzip.compress, details)), 0
+    for row, member in zip(head["rows"], packed, strict=False):
+        if isinstance(row, dict):
+            row |= {"at": at, "size": len(member)}
+        at += len(member)
+    path.write_bytes(gzip.compress(json.dumps(head).encode()) + b"".join(packed))
+
+
+@pytest.mark.parametrize("limit", ["LARGEST_HEAD", "LARGEST_DETAILS"])
 def test_an_index_that_unpacks_without_end_is_read_no_further_than_its_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     write_record(tmp_path)
-    monkeypatch.setattr(index_module, "LARGEST_INDEX", 10**6)
-    (tmp_path / INDEX).write_bytes(gzip.compress(b"x" * 50_000_000))
-    assert len(read_table(tmp_path).rows) == 1
+    first = read_table(tmp_path)
+    head, details = split_index(tmp_path / INDEX)
+    huge = b"x" * 50_000_000
+    if limit == "LARGEST_HEAD":
+        (tmp_path / INDEX).write_bytes(gzip.compress(huge))
+    else:
+        join_index(tmp_path / INDEX, head | {"memory": {}}, [huge for _ in details])
+    monkeypatch.setattr(index_module, limit, 10**6)
+    assert read_table(tmp_path) == first
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda head, rows: (head | {"memory": dict.fromkeys(head["memory"], "abc")}, rows),
-        lambda head, rows: (head | {"memory": {key: [] for key in head["memory"]}}, rows),
-        lambda head, rows: (head | {"memory": []}, rows),
-        lambda head, rows: (head, [row | {"base": [1]} for row in rows]),
-        lambda head, rows: (head, [row | {"problems": "{"} for row in rows]),
-        lambda head, rows: (head, [{"name": row["name"], "signature": row["signature"]} for row in rows]),
+        lambda head, details: (head | {"memory": dict.fromkeys(head["memory"], "abc")}, details),
+        lambda head, details: (head | {"memory": {key: [] for key in head["memory"]}}, details),
+        lambda head, details: (head | {"memory": []}, details),
+        lambda head, details: (head | {"problems": []}, details),
+        lambda head, details: (head | {"problems": [3]}, details),
+        lambda head, details: (head | {"rows": [1, 2]}, details),
+        lambda head, details: (head | {"rows": [{"name": row["name"]} for row in head["rows"]]}, details),
+        lambda head, details: (head | {"rows": [row | {"about": []} for row in head["rows"]]}, details),
+        lambda head, details: (head | {"rows": [row | {"signature": 3} for row in head["rows"]]}, details),
+        lambda head, details: (head | {"memory": {}}, []),
+        lambda head, details: (head | {"memory": {}}, [b"{" for _ in details]),
+        lambda head, details: (head | {"memory": {}}, [b"{}\n[]\n[[1], [1]]" for _ in details]),
+        lambda head, details: (head | {"memory": {}}, [b"{}\n[]\n[[7, 7], [7, 7]]" for _ in details]),
     ],
 )
-def test_an_index_that_was_forged_changes_nothing(tmp_path: Path, change: Callable[..., object]) -> None:
+def test_an_index_that_was_forged_changes_nothing(tmp_path: Path, change: Callable[..., Any]) -> None:
     for seed in range(2):
         write_record(tmp_path, seed=seed)
     first = read_table(tmp_path)
-    head, *rows = map(json.loads, gzip.decompress((tmp_path / INDEX).read_bytes()).decode().split("\n"))
-    head, rows = change(head, rows)  # type: ignore[misc]
-    (tmp_path / INDEX).write_bytes(gzip.compress("\n".join(map(json.dumps, [head, *rows])).encode()))
+    join_index(tmp_path / INDEX, *change(*split_index(tmp_path / INDEX)))
     assert read_table(tmp_path) == first
     assert read_index(tmp_path).set_aside == []
 

@@ -12,7 +12,7 @@ from benchmarks.analysis.table import read_table
 from benchmarks.records import index as index_module
 from benchmarks.records.index import INDEX, read_index
 from benchmarks.records.reading import MUST_BE_SEALED
-from benchmarks.records.record import SEAL
+from benchmarks.records.record import SEAL, Record
 
 ALL = ((True, True), (True, True))
 NONE = ((False, False), (False, False))
@@ -86,6 +86,19 @@ def test_a_seal_cannot_make_the_reader_look_outside_the_record(tmp_path, path):
     assert "outside the record" in reasons(tmp_path)[record.name]
 
 
+def test_every_file_is_read_once_so_that_what_is_hashed_is_what_is_believed(tmp_path, monkeypatch):
+    record = write_record(tmp_path)
+    files, read = [], Record.read
+
+    def spy(self, file, *limits):
+        files.append(file)
+        return read(self, file, *limits)
+
+    monkeypatch.setattr(Record, "read", spy)
+    assert reasons(tmp_path) == {}
+    assert sorted(files) == sorted(path.name for path in record.folder.iterdir())
+
+
 def test_a_file_that_another_algorithm_left_is_sealed_too(tmp_path):
     record = write_record(tmp_path)
     record.write_json("proposals.json", [])
@@ -143,9 +156,20 @@ def test_a_damaged_index_is_made_anew(tmp_path, content, read_folders):
 def test_what_other_code_read_is_not_believed(tmp_path, monkeypatch, read_folders):
     write_record(tmp_path)
     read_table(tmp_path)
-    monkeypatch.setattr(index_module, "_code", lambda: "another version")
+    monkeypatch.setattr(index_module, "_code", lambda room="": f"another version of {room}")
     read_table(tmp_path)
     assert len(read_folders) == 2
+
+
+def test_a_change_of_the_statistics_reads_no_record_again_and_computes_anew(tmp_path, monkeypatch, read_folders):
+    write_record(tmp_path, final=ALL)
+    first, code = read_table(tmp_path), index_module._code
+    monkeypatch.setattr(index_module, "_code", lambda room="": code(room) if room else "another version")
+    monkeypatch.setattr("benchmarks.analysis.statistics.accuracy_interval", lambda final: (0.25, 0.75))
+    read_folders.clear()
+    (row,), (before,) = read_table(tmp_path).rows, first.rows
+    assert read_folders == []
+    assert (row["accuracy_ci_low"], row["accuracy_final"]) == (0.25, before["accuracy_final"])
 
 
 def test_an_index_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
@@ -182,4 +206,5 @@ def test_several_processes_read_the_same_as_one(tmp_path, monkeypatch):
     monkeypatch.setattr(index_module, "MANY", 10)
     together = read_index(tmp_path)
     assert (together.runs, together.set_aside) == (alone.runs, alone.set_aside)
+    assert [run.details() for run in together.runs] == [run.details() for run in alone.runs]
     assert [name for name, _ in together.set_aside] == [damaged.name]

@@ -68,7 +68,7 @@ def test_the_answer_names_who_cannot_be_told_from_the_best(results):
         leader, other = setting.plotted[0].label, setting.plotted[1].label
         assert {leader, other} == {"strong", "near"}
         assert found.sure == "open"
-        assert found.headline == f"Not resolved: {leader} is ahead, but not told from {other}"
+        assert found.headline == f"No clear winner: {leader} is ahead, but cannot be told apart from {other}"
         assert any(
             line.startswith("Better than ") and "weak (by +" in line and "late (by +" in line for line in found.lines
         )

@@ -15,7 +15,7 @@ from benchmarks.report.page import report
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 expect.set_options(timeout=180_000)
 AXE = Path(os.environ.get("AXE_CORE", Path(__file__).resolve().parents[2] / "node_modules/axe-core/axe.min.js"))
-PLOTS = ("curves", "pareto", "targets", "profile", "components", "phases")
+PLOTS = ("gains", "progress", "curves", "pareto", "targets", "profile", "components", "phases")
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,7 @@ def test_a_stranger_finds_the_answer_for_a_kind_of_task_and_an_amount(visit, tmp
     page.fill("#asked", "1e15")
     assert shown.count() == 1
     assert "game · tiny · standard · up to 2 turns" in shown.inner_text()
-    assert "Nothing on record spent that much: these runs spent 50 times less." in shown.inner_text()
+    assert "The records do not reach 1e15 FLOPs: the nearest runs spent 2e13, 50 times less." in shown.inner_text()
     page.fill("#asked", "2.1e12")
     assert "game · tiny · quick" in shown.inner_text()
     assert page.locator("#answer .distance:visible").all_inner_texts() in ([], [""])

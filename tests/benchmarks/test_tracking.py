@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
+import sqlite3
+from contextlib import closing
 from itertools import pairwise
 
 import pytest
@@ -69,6 +72,33 @@ def test_mlflow_gets_the_curves_and_the_settings_in_a_local_database(tmp_path, m
     assert found.data.params["budget.name"] == "smoke"
     for name, points in CURVES.items():
         assert [(m.step, m.value) for m in client.get_metric_history(found.info.run_id, name)] == points
+
+
+def test_trackio_gets_the_curves_and_the_settings_in_a_local_database(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # Before it is imported.
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    pytest.importorskip("trackio", reason="pip install trackio")
+    follow(tmp_path, "trackio")
+    with closing(sqlite3.connect(tmp_path / "trackio/grpo-bench.db")) as database:
+        rows = database.execute("select step, metrics from metrics where run_name = 'grpo-test' order by id").fetchall()
+        ((settings,),) = database.execute("select config from configs").fetchall()
+    assert json.loads(settings)["budget.name"] == "smoke"
+    found = {name: [(s, json.loads(m)[name]) for s, m in rows if name in json.loads(m)] for name in CURVES}
+    assert found == {name: [(step, pytest.approx(value)) for step, value in points] for name, points in CURVES.items()}
+
+
+def test_wandb_gets_the_curves_and_the_settings_offline(tmp_path, monkeypatch):
+    pytest.importorskip("wandb", reason="pip install wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for folder in ("CACHE", "CONFIG", "DATA"):
+        monkeypatch.setenv(f"WANDB_{folder}_DIR", str(tmp_path))
+    follow(tmp_path, "wandb")
+    # wandb has no reader of its own files; names and values stand in them as they are.
+    (file,) = (tmp_path / "tracking/wandb").glob("offline-run-*/*.wandb")
+    content = file.read_bytes()
+    wanted = [*CURVES, "grpo-test", "grpo-bench", "budget.name", "0.25", "-0.5", "2e+09"]
+    assert [text for text in wanted if text.encode() not in content] == []
+    assert b"spent/joules" not in content
 
 
 def test_a_run_sends_its_curve_and_has_the_same_name_with_and_without_a_tracker(tmp_path):

@@ -257,10 +257,30 @@ def record_json(data: bytes) -> None:
 
 def index_cache(data: bytes) -> None:
     """The index: damaged or forged, it is never a reason to fail."""
-    head = json.dumps({"code": index._code(), "memory": {}}).encode()
-    for content in (data, gzip.compress(data, 1), gzip.compress(head + b"\n" + data, 1)):
+    row = {
+        "name": "grpo-wordle-tiny-s0-e0e0e0e0e0",
+        "signature": "",
+        "reason": None,
+        "status": "complete",
+        "about": {},
+        "problems": 0,
+    }
+    row |= {"seal": "", "at": 0, "size": 2**20}
+    head = {"code": index._code("records"), "memory": {}, "problems": [["wordle/word0", "wordle/word1"]], "rows": [row]}
+    forged = json.dumps(head).encode()[:-2] + b"," + data + b"]}"
+    whole = gzip.compress(json.dumps(head).encode(), 1)
+    for content in (
+        data,
+        gzip.compress(data, 1),
+        gzip.compress(forged, 1),
+        whole + data,
+        whole + gzip.compress(data, 1),
+    ):
         with patch.object(index, "read_file", lambda path, largest, follow, content=content: content):
-            index._load(Path())
+            kept, _ = index._load(_records())
+            for run in index._runs(_records(), list(kept.values())):
+                with suppress(BadInput):  # Where the index has no details, and the record it names is none.
+                    run.details()
 
 
 def sample_row(data: bytes) -> None:
@@ -422,7 +442,7 @@ TARGETS: dict[str, Target] = {
         tokens=(*JSON, '"sha256"', '"record_version"', '"algo"', '"seed"'),
     ),
     "index": Target(
-        parse=index_cache, inputs=20_000, seeds=_json({"name": "a", "reason": None, "problems": "[]"}), tokens=JSON
+        parse=index_cache, inputs=20_000, seeds=_json({"name": "a", "reason": None, "problems": 0}), tokens=JSON
     ),
     "sample": Target(
         parse=sample_row,

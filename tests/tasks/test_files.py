@@ -74,3 +74,13 @@ def test_a_row_file_past_its_limit_is_refused(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text("")
     with pytest.raises(BadInput, match="larger than 256 MiB"):
         Gsm8k(Gsm8kConfig(path=str(tmp_path)))
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="no /proc")
+def test_a_file_that_does_not_know_its_size_is_read_whole_or_refused() -> None:
+    maps = Path("/proc/self/maps")
+    assert maps.stat().st_size == 0
+    assert read_file(maps).endswith(b"\n")
+    assert len(read_file(maps)) > 1000
+    with pytest.raises(OSError, match="larger"):
+        read_file(maps, 1000)

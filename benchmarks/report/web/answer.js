@@ -31,7 +31,8 @@ function apart(flops, asked) {
   const ratio = asked / flops;
   if (ratio > 0.5 && ratio < 2) return "";
   const times = (number) => Number(number.toPrecision(2)).toLocaleString("en");
+  const power = (number) => number.toExponential(1).replace("e+", "e").replace(".0e", "e");
   return ratio > 1
-    ? `Nothing on record spent that much: these runs spent ${times(ratio)} times less. An order can change on the way, so take what follows as a first guess.`
-    : `Nothing on record stopped so early: these runs spent ${times(1 / ratio)} times more. The learning curves below show what they had reached by then.`;
+    ? `The records do not reach ${power(asked)} FLOPs: the nearest runs spent ${power(flops)}, ${times(ratio)} times less. Who is ahead can change on the way, so what follows is a first guess and no answer.`
+    : `No run was made for so little as ${power(asked)} FLOPs: the nearest spent ${power(flops)}, ${times(1 / ratio)} times more. The learning curves below show what they had reached by then.`;
 }

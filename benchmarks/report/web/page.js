@@ -35,7 +35,8 @@ function pickSetting() {
   state.setting = data.settings.findIndex((setting) => fits(setting.names));
   const setting = data.settings[state.setting];
   for (const line of document.querySelectorAll(".drawn")) {
-    line.textContent = setting ? setting.names.join(" · ") : "No complete run fits the choice above.";
+    const names = setting && (line.classList.contains("all-tasks") ? ["all tasks", ...setting.names.slice(1)] : setting.names);
+    line.textContent = names ? names.join(" · ") : "No complete run fits the choice above.";
   }
   const axes = setting ? Object.values(setting.figures).map((figure) => figure.axes).find((found) => found.length) : [];
   options(byId("axis"), (axes || []).map((name) => [name, data.axes[name]]), byId("axis").value);

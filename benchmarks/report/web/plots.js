@@ -12,7 +12,7 @@ function drawn(figure, axis, log) {
   const text = (figure.axis_title || "{axis}").replace("{axis}", data.axes[axis]);
   for (const [name, value] of Object.entries(made.layout)) {
     if (!name.startsWith("xaxis")) continue;
-    Object.assign(value, { type: log ? "log" : "linear", title: { text }, exponentformat: "power" });
+    Object.assign(value, { type: log ? "log" : "linear", title: { text, font: { size: 13 }, standoff: 8 }, exponentformat: "power" });
   }
   return made;
 }
@@ -20,10 +20,13 @@ function drawn(figure, axis, log) {
 function drawPlots() {
   if (!window.Plotly) return; // it is the file's last script: `load` draws
   const setting = data.settings[state.setting];
+  const [, policy, budget] = setting ? setting.names : [];
+  const all = data.overviews.find((each) => each.policy === policy && each.budget === budget);
   for (const place of document.querySelectorAll(".plot[data-figure]")) {
-    const figure = setting && setting.figures[place.dataset.figure];
+    const over = all !== undefined && Object.hasOwn(all.figures, place.dataset.figure);
+    const figure = over ? all.figures[place.dataset.figure] : setting && setting.figures[place.dataset.figure];
     place.closest("section").hidden = !figure;
-    if (figure) drawPlot(place, figure, setting.names.join(", "));
+    if (figure) drawPlot(place, figure, over ? `all tasks, ${policy}, ${budget}` : setting.names.join(", "));
   }
   drawClaimPlots();
 }
@@ -37,7 +40,7 @@ function drawPlot(place, figure, about) {
     layout.height += 80;
     layout.legend.y = -75 / (layout.height - 170); // below the axis title, whatever the height
   }
-  if (narrow && figure.multiples) stack(layout);
+  if (narrow && figure.multiples) stack(layout, figure.small || 150);
   const names = traces.filter((trace) => trace.name && trace.showlegend !== false).map((trace) => trace.name);
   place.setAttribute("aria-label", `Plot of ${[...new Set(names)].join(", ")}; ${about}`);
   Plotly.react(place, traces, layout, { responsive: true, displaylogo: false, displayModeBar: false });
@@ -45,14 +48,18 @@ function drawPlot(place, figure, about) {
   if (note && figure.note) note.textContent = typeof figure.note === "string" ? figure.note : figure.note[axis] || "";
 }
 
-function stack(layout) { // small plots under each other where the page is narrow
+function stack(layout, inner) { // small plots under each other where the page is narrow, each of so many pixels
   const marks = Object.keys(layout).filter((name) => name.startsWith("xaxis")).map((name) => name.slice(5));
-  layout.height = 120 + 210 * marks.length;
+  const [above, below, legend] = [30, 40, layout.showlegend === false ? 0 : 150];
+  const area = marks.length * (above + inner + below);
+  layout.height = area + layout.margin.t + layout.margin.b + legend;
+  layout.margin.b += legend;
+  if (legend) layout.legend.y = -50 / area;
   marks.forEach((mark, place) => {
-    const top = 1 - place / marks.length;
+    const top = 1 - (place * (above + inner + below) + above) / area;
     layout[`xaxis${mark}`].domain = [0.02, 0.98];
-    layout[`yaxis${mark}`].domain = [top - 0.62 / marks.length, top - 0.12 / marks.length];
-    Object.assign(layout.annotations[place], { x: 0.02, y: top - 0.12 / marks.length });
+    Object.assign(layout[`yaxis${mark}`], { domain: [top - inner / area, top], showticklabels: true, title: { text: "" } });
+    Object.assign(layout.annotations[place], { x: 0.02, y: top });
     if (place < marks.length - 1) layout[`xaxis${mark}`].title = { text: "" };
   });
 }
