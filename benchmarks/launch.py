@@ -17,6 +17,7 @@ from benchmarks.records.store import Store
 from benchmarks.running.lock import FOLDER, holder
 from benchmarks.running.manifest import command_line
 from benchmarks.running.quiet import quiet_libraries
+from benchmarks.running.sharing import status_in, upload_left
 from benchmarks.running.store_lock import holder_in_store
 from tasks.api import Task
 from tasks.errors import BadInput, RunFailed
@@ -69,8 +70,6 @@ def upload_what_is_left(config: RunConfig) -> None:
         RunFailed: the store is away.
     """
     if config.store:
-        from benchmarks.running.sharing import upload_left
-
         upload_left(config.store, config.results, print)
 
 
@@ -182,20 +181,14 @@ class Planned:
         task: Task = self.config.task_class(self.config.task)
         name = self.config.run_name(task.fingerprint())
         results, url = self.config.results, self.config.store
-        status = Record(results / name).status
-        if url:
-            from benchmarks.running.sharing import status_in
-
-            store = Store(url)
-            there = status_in(store, name)
-            # A record that is complete here and not there waits to be uploaded.
-            status = (
-                there if there == "complete" or status is None else NOT_UPLOADED if status == "complete" else status
-            )
-        if status == "complete":
-            return status
-        other = holder(results, name) or (holder_in_store(store, name, results / FOLDER) if url else None)
-        return f"{AT_WORK} ({other})" if other else status or "not run"
+        here = Record(results / name).status
+        there = status_in(Store(url), name) if url else here
+        if there == "complete":
+            return there
+        other = holder(results, name) or (holder_in_store(Store(url), name, results / FOLDER) if url else None)
+        if other:
+            return f"{AT_WORK} ({other})"
+        return NOT_UPLOADED if here == "complete" else here or there or "not run"
 
     def abandoned(self) -> bool:
         """Whether its process ended without a word: another sweep's, which had it when its turn came here."""

@@ -26,7 +26,7 @@ from benchmarks.wording import one_line
 from tasks.errors import BadInput, RunFailed, require
 
 T = TypeVar("T")
-FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
+FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[:/]")
 """What begins so is a URL; with one slash, it was one before somebody made a path of it."""
 READ_ONLY = ("http", "https")
 ENDPOINT = re.compile(r"(AWS|FSSPEC)\w*ENDPOINT_URL\w*")
