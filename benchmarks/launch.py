@@ -136,7 +136,8 @@ def sweep(overrides: Sequence[str]) -> int:
     for config in stores.values():
         upload_what_is_left(config)
         # Hydra would make folders of the URL.
-        words_for_hydra.append(f"hydra.sweep.dir={config.results}/.sweeps")
+        quoted = str(config.results / ".sweeps").replace("'", r"\'")
+        words_for_hydra.append(f"hydra.sweep.dir='{quoted}'")
     arguments, sys.argv = sys.argv, [sys.argv[0], "-m", *launcher, *words_for_hydra]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()

@@ -208,8 +208,9 @@ class Sharing:
         found, left = wanted(listed)
         say_left(self.store, left)
         big = [f"{STATE}/{file}" for file in (LOG, state)]
-        sizes = [listed[key].size for file in big if (key := f"{name}/{file}") in listed]
-        refuse_unfit(folder, sum(sizes), self.store.url)
+        if not all(f"{name}/{file}" in listed for file in big):
+            return
+        refuse_unfit(folder, sum(listed[f"{name}/{file}"].size for file in big), self.store.url)
         states.remove()
         for path in self._files().values():
             path.unlink()
