@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from benchmarks.records.disk import replace_file
 from benchmarks.records.redaction import redact
@@ -29,6 +28,8 @@ T = TypeVar("T")
 FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[:/]")
 """What begins so is a URL; with one slash, it was one before somebody made a path of it."""
 READ_ONLY = ("http", "https")
+ON_DISK = ("file", "local")
+"""Where there are links, and files that are written in place."""
 ENDPOINT = re.compile(r"(AWS|FSSPEC)\w*ENDPOINT_URL\w*")
 """Variables that say which server a bucket is on."""
 TOKENS = ("ETag", "etag", "md5Hash", "generation", "ino", "mtime", "LastModified", "last_modified", "created")
@@ -95,7 +96,8 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.url = checked_url(url)
-        self.scheme = urlsplit(self.url).scheme
+        self.scheme = self.url.partition(":")[0]
+        self._on_disk = self.scheme in ON_DISK
         self._kind = file_system(self.scheme, self.url)
         self._made: Any = None
         self._root = ""
@@ -144,7 +146,7 @@ class Store:
 
     def write(self, key: str, data: bytes) -> None:
         """Put an object in the place of another, if there is one."""
-        if self.scheme == "file":
+        if self._on_disk:
             self._put_local(key, data)
         else:
             self._tell(lambda fs: fs.pipe_file(self._place(key), data))
@@ -156,7 +158,7 @@ class Store:
         """
 
         def put(fs: Any) -> bool:
-            if self.scheme == "file":
+            if self._on_disk:
                 fs.makedirs(fs._parent(self._place(key)), exist_ok=True)
                 with suppress(FileExistsError), open(self._place(key), "xb") as stream:  # noqa: PTH123
                     stream.write(data)
@@ -177,7 +179,7 @@ class Store:
 
     def upload(self, key: str, path: Path) -> None:
         """Put a file of this disk."""
-        if self.scheme == "file":
+        if self._on_disk:
             self._put_local(key, path.read_bytes())
         else:
             self._tell(lambda fs: fs.put_file(str(path), self._place(key)))
@@ -227,7 +229,7 @@ class Store:
 
     def _within(self, place: str) -> bool:
         """Whether an object is where its name says: only a disk has links."""
-        if self.scheme != "file":
+        if not self._on_disk:
             return True
         root = os.path.realpath(self._root)
         return os.path.realpath(place) == root + place.removeprefix(self._root.rstrip("/"))

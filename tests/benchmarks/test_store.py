@@ -64,6 +64,7 @@ def what_it_says(*words: str) -> str:
         ("https://host/runs", "nothing can be put there"),
         ("nosuch://host/runs", "no such kind of store"),
         ("s3://bucket/\x1b[2J", "printable"),
+        ("nosuch://[", "no such kind of store"),
     ],
 )
 def test_a_url_that_cannot_be_is_refused_in_one_line_that_repeats_no_password(url: str, said: str) -> None:
