@@ -170,7 +170,7 @@ def fetch(store: Store, entries: Mapping[str, Entry], folder: Path) -> set[str]:
     def one(key: str) -> str | None:
         target = folder / key
         try:
-            content = store.read(key, LARGEST_FILE)
+            content = store.read(key, LARGEST_FILE, entries[key])
         except OSError:  # StoreAway is none.
             target.unlink(missing_ok=True)
             return key

@@ -113,10 +113,8 @@ class Store:
     def list(self, under: str = "") -> dict[str, Entry]:
         """Objects below a name by their keys, which a stranger may have chosen."""
         place = self._place(under)
-        try:
-            found = self._ask(lambda fs: fs.find(place, detail=True))
-        except FileNotFoundError:
-            found = {}
+        # Where nothing is there, nothing is listed; what is not found is the bucket, or the whole server.
+        found = self._tell(lambda fs: fs.find(place, detail=True))
         begin, below = self._root.rstrip("/") + "/", place + "/"
         return {
             path.removeprefix(begin): _entry(about)
@@ -124,8 +122,13 @@ class Store:
             if path.startswith(below) and about.get("type", "file") == "file" and self._within(path)
         }
 
-    def read(self, key: str, largest: int) -> bytes:
+    def read(self, key: str, largest: int, listed: Entry | None = None) -> bytes:
         """An object.
+
+        Args:
+            key: its name.
+            largest: bytes that it may have.
+            listed: what a listing said of it, which spares asking.
 
         Raises:
             FileNotFoundError: there is none.
@@ -137,7 +140,8 @@ class Store:
 
         def get(fs: Any) -> bytes:
             # S3 refuses a range of an empty object.
-            return bytes(fs.cat_file(place, start=0, end=largest + 1)) if fs.info(place)["size"] else b""
+            size = listed.size if listed else fs.info(place)["size"]
+            return bytes(fs.cat_file(place, start=0, end=largest + 1)) if size else b""
 
         content = self._ask(get)
         if len(content) > largest:
@@ -251,7 +255,7 @@ class Store:
             raise self._away(error) from None
 
     def _tell(self, what: Callable[[Any], T]) -> T:
-        """Let the file system write, which may find that there is no such bucket."""
+        """The same where nothing has to be there, so that what is not found is the bucket."""
         try:
             return self._ask(what)
         except FileNotFoundError as error:

@@ -165,7 +165,7 @@ def test_a_reader_fetches_what_has_changed_and_forgets_what_is_gone(
     assert all_files(mirror(store)) == all_files(runs)
     fetched: list[str] = []
     read = Store.read
-    monkeypatch.setattr(Store, "read", lambda self, key, largest: fetched.append(key) or read(self, key, largest))
+    monkeypatch.setattr(Store, "read", lambda self, key, *more: fetched.append(key) or read(self, key, *more))
     mirror(store)
     assert fetched == []
     shutil.rmtree(first.folder)

@@ -82,8 +82,10 @@ def test_objects_on_s3(tmp_path: Path) -> None:
     assert list(store.list("a")) == ["a/c"]
     with pytest.raises(FileNotFoundError):
         store.read("a/b", 5)
-    with pytest.raises(StoreAway, match="bucket does not exist"):
-        Store("s3://nobucket/runs").write("a/b", b"x")
+    nowhere = Store("s3://nobucket/runs")
+    for ask in (nowhere.list, lambda: nowhere.write("a/b", b"x"), lambda: nowhere.create("a/b", b"x")):
+        with pytest.raises(StoreAway, match="bucket does not exist"):
+            ask()
 
 
 def test_two_sweeps_at_once_on_two_machines_make_each_run_once(tmp_path: Path) -> None:
@@ -103,15 +105,13 @@ def test_two_sweeps_at_once_on_two_machines_make_each_run_once(tmp_path: Path) -
 def test_a_run_whose_machine_was_killed_goes_on_from_s3_on_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    game = [*GRPO, "budget.updates=6"]
+    game, store = [*GRPO, "budget.updates=12"], Store(URL)
     process = begin(tmp_path / "here", *game)
-    pointer: list[str] = []
-    while process.poll() is None and not pointer:
+    while process.poll() is None and not any(key.endswith("state/1.safetensors") for key in store.list()):
         time.sleep(0.2)
-        pointer = [key for key in Store(URL).list() if key.endswith("state/2.safetensors")]
     process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it was too quick"
     process.communicate()
-    assert pointer
     monkeypatch.setattr(store_lock, "EXPIRED_S", -1.0)  # As if ten minutes had passed.
     with Path(os.devnull).open("w") as nowhere:
         console = Console(file=nowhere)
