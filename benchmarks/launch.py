@@ -11,7 +11,7 @@ from rich.console import Console
 
 from benchmarks.config import RunConfig, check_config, compose_config, hydra_word
 from benchmarks.presets import CONF
-from benchmarks.records.mirror import readable, same_place
+from benchmarks.records.mirror import is_default, readable
 from benchmarks.records.record import Record
 from benchmarks.records.store import Store
 from benchmarks.running.lock import FOLDER, holder
@@ -91,7 +91,7 @@ def run_one(config: RunConfig, overrides: Sequence[str]) -> None:
     name = outcome.record.name
     console.print(f"record: {config.where}/{name}", highlight=False, soft_wrap=True)
     render(read_table(readable(config.where, name), only=name), "text", console)
-    where = "" if same_place(config.where) else f" --runs {config.where}"
+    where = "" if is_default(config.where) else f" --runs {config.where}"
     console.print(f"samples: python -m benchmarks show {name}{where}", highlight=False, soft_wrap=True)
 
 

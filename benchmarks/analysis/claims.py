@@ -23,7 +23,7 @@ from benchmarks.analysis.comparison import as_json
 from benchmarks.analysis.experiments import Experiment
 from benchmarks.analysis.verdicts import Finding, Ground, Need, Test, Verdict
 from benchmarks.presets import CONF
-from benchmarks.records.mirror import same_place
+from benchmarks.records.mirror import is_default
 from benchmarks.wording import one_line
 from tasks.errors import BadInput, require
 
@@ -175,6 +175,6 @@ def commands(needs: Sequence[Need], policy: str, budget: str, runs: str) -> list
     for (rest, wanted, count, names), found in algos.items():
         line = ["python -m benchmarks run -m", f"+algo={','.join(sorted(found))}", *rest, f"task={','.join(names)}"]
         line += [f"policy={policy}", f"budget={wanted}", f"seed={','.join(map(str, range(count)))}"]
-        line += [] if same_place(runs) else [f"results.dir={runs}"]
+        line += [] if is_default(runs) else [f"results.dir={runs}"]
         lines.append(" ".join(line))
     return lines

@@ -65,7 +65,7 @@ def nothing_there(runs: str) -> bool:
         return True
 
 
-def same_place(runs: str) -> bool:
+def is_default(runs: str) -> bool:
     """Whether records go there without being told so."""
     return not is_url(runs) and Path(runs) == RUNS
 
@@ -90,11 +90,10 @@ def mirror(store: Store, only: str | None = None) -> Path:
             listed, left = wanted(store.list(only or ""))
             if not _follow(store, listed, folder, only):
                 break
-    if not listed and only is None:
-        raise NoRecords(
-            f"{one_line(store.url)}: there are no records; results.dir={one_line(store.url)} puts them there"
-        )
     say_left(store, left)
+    if not listed and only is None:
+        url = one_line(store.url)
+        raise NoRecords(f"{url}: there are no records; results.dir={url} puts them there")
     return folder
 
 

@@ -93,6 +93,7 @@ def test_two_sweeps_at_once_on_two_machines_make_each_run_once(tmp_path: Path) -
     both = [begin(tmp_path / name, *sweep) for name in ("here", "there")]
     said = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
+    assert sum(text.count("val after   0% of the budget") for text in said) == 2
     index = read_index(mirror(Store(URL)))
     assert [run.status for run in index.runs] == ["complete", "complete"]
     assert index.set_aside == []
