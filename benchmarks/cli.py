@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.records.mirror import nothing_there, readable
 from benchmarks.records.record import RUNS
 from benchmarks.running.quiet import quiet_libraries
 from tasks.errors import BadInput, RunFailed, require
 
+RECORDS = "Folder with the records, or a store's URL: s3://bucket/runs."
 app = typer.Typer(
     name="benchmarks",
     help="Reinforcement-learning and prompt-optimisation methods for small language models, on equal terms.",
@@ -71,7 +73,7 @@ def campaign(
 
 @app.command()
 def table(
-    runs: Annotated[Path, typer.Option(help="Folder with the records.")] = RUNS,
+    runs: Annotated[str, typer.Option(help=RECORDS)] = str(RUNS),
     format: Annotated[str, typer.Option(help="text, json (one object a line), csv or markdown.")] = "text",
 ) -> None:
     """Compare the runs on record, one row per experiment."""
@@ -80,7 +82,7 @@ def table(
     from benchmarks.analysis.table import FORMATS, read_table, render
 
     require(format in FORMATS, f"--format {format}: use {', '.join(FORMATS)}")
-    render(read_table(runs), format, Console())
+    render(read_table(readable(runs)), format, Console())
 
 
 @app.command()
@@ -88,7 +90,7 @@ def compare(
     names: Annotated[
         list[str], typer.Argument(help="Algorithms, experiments' hashes, or record names, or their start.")
     ],
-    runs: Annotated[Path, typer.Option(help="Folder with the records.")] = RUNS,
+    runs: Annotated[str, typer.Option(help=RECORDS)] = str(RUNS),
     metric: Annotated[str, typer.Option(help="solved, score, or one of the task's metrics.")] = "solved",
     task: Annotated[str | None, typer.Option(help="Only runs on this task.")] = None,
     policy: Annotated[str | None, typer.Option(help="Only runs with this policy.")] = None,
@@ -103,7 +105,7 @@ def compare(
     from benchmarks.analysis.experiments import read_experiments, say_set_aside
 
     require(format in FORMATS, f"--format {format}: use {', '.join(FORMATS)}")
-    experiments, aside = read_experiments(runs)
+    experiments, aside = read_experiments(readable(runs))
     say_set_aside(aside)
     narrowed = {"task": task, "policy": policy, "budget": budget}
     chosen = [choose(experiments, name, narrowed) for name in names]
@@ -112,7 +114,7 @@ def compare(
 
 @app.command()
 def claims(
-    runs: Annotated[Path, typer.Option(help="Folder with the records.")] = RUNS,
+    runs: Annotated[str, typer.Option(help=RECORDS)] = str(RUNS),
     policy: Annotated[str, typer.Option(help="Runs with this policy.")] = "tiny",
     budget: Annotated[str, typer.Option(help="Runs with this budget.")] = "quick",
     missing: Annotated[bool, typer.Option("--missing", help="Print the sweeps that would decide the claims.")] = False,
@@ -126,7 +128,7 @@ def claims(
 
     require(format in FORMATS, f"--format {format}: use {', '.join(FORMATS)}")
     # Without any record every claim is undecided, and --missing says what to run first.
-    experiments, aside = read_experiments(runs) if runs.is_dir() or not missing else ([], [])
+    experiments, aside = ([], []) if missing and nothing_there(runs) else read_experiments(readable(runs))
     say_set_aside(aside)
     answers = [answer(claim, experiments, policy, budget) for claim in load_claims()]
     if missing:
@@ -138,7 +140,7 @@ def claims(
 @app.command()
 def show(
     run: Annotated[str, typer.Argument(help="A record's name, the start of one, or `last`.")] = "last",
-    runs: Annotated[Path, typer.Option(help="Folder with the records.")] = RUNS,
+    runs: Annotated[str, typer.Option(help=RECORDS)] = str(RUNS),
     stage: Annotated[str, typer.Option(help="final or base: after or before improving.")] = "final",
     which: Annotated[str, typer.Option(help="all, solved or unsolved.")] = "all",
     limit: Annotated[int, typer.Option(help="Samples to show.", min=1)] = 5,
@@ -150,12 +152,12 @@ def show(
     from benchmarks.records.reading import find_record
     from benchmarks.report.show import show as show_record
 
-    show_record(find_record(runs, run), Console(), stage=stage, which=which, limit=limit, problem=problem)
+    show_record(find_record(readable(runs), run), Console(), stage=stage, which=which, limit=limit, problem=problem)
 
 
 @app.command()
 def report(
-    runs: Annotated[Path, typer.Option(help="Folder with the records.")] = RUNS,
+    runs: Annotated[str, typer.Option(help=RECORDS)] = str(RUNS),
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("results/report.html"),
     figures: Annotated[Path | None, typer.Option(help="Folder for pictures (SVG, PNG) and tables, too.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Serve the page on this machine, until Ctrl-C.")] = False,
@@ -166,7 +168,7 @@ def report(
     if watch:
         from benchmarks.report.watch import PageServer
 
-        with PageServer(runs, port, refresh) as server:
+        with PageServer(lambda: readable(runs), port, refresh) as server:
             typer.echo(f"{server.address} shows {runs}; Ctrl-C ends it")
             try:
                 server.serve_forever()
@@ -174,11 +176,11 @@ def report(
                 return
     from benchmarks.report.page import report as write_report
 
-    typer.echo(write_report(runs, out))
+    typer.echo(write_report(readable(runs), out))
     if figures is not None:
         from benchmarks.report.pictures import pictures
 
-        typer.echo(pictures(runs, figures))
+        typer.echo(pictures(readable(runs), figures))
 
 
 @app.command("list")

@@ -22,6 +22,7 @@ from benchmarks.plugins import KINDS, Plugin, find, from_file, identity, load
 from benchmarks.presets import CONF, hydra_choice, options
 from benchmarks.records.record import RUNS
 from benchmarks.records.redaction import redacted
+from benchmarks.records.store import Store, is_url
 from benchmarks.running.budget import BudgetConfig
 from benchmarks.running.evaluation import EvaluateConfig
 from benchmarks.running.tracking import check_tracking
@@ -39,6 +40,8 @@ CHOICES = ("algo", *GROUPS, "gpu")
 """What is chosen by name on the command line; `gpu` sets keys of the others."""
 NAMED = ("algo", "task", "policy", "budget")
 """Groups whose names stand in a record, three of them in its folder's name."""
+SCRATCH = Path("results/scratch")
+"""Where runs are made whose records go to a store, unless results.scratch says otherwise."""
 RUN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 
 
@@ -72,14 +75,25 @@ class RunConfig:
     evaluate: Any
     seed: int
     results: Path
+    """The folder in which runs are made: where records go, or where they are made that go to a store."""
+    store: str | None
+    """URL of the store that records go to; None: they stay in the folder."""
     save_every_s: float
-    keep_policy: bool
     """Least seconds between two saved states."""
+    keep_policy: bool
+    """Whether the improved policy stays in the record."""
+    upload_every_s: float
+    """Least seconds between two uploads of a run's state."""
     tracking: str
     """The tracker that gets a copy of the curves; `none`."""
     force: bool
     resolved: dict[str, Any]
     """The same as plain values, as it goes into the record."""
+
+    @property
+    def where(self) -> str:
+        """Where records go, as `--runs` takes it."""
+        return self.store or str(self.results)
 
     def experiment(self, task_fingerprint: str) -> str:
         """Hash of everything but the seed that decides the outcome."""
@@ -181,11 +195,10 @@ def check_config(config: DictConfig, handed: Mapping[str, type[Any]] = MappingPr
     seed = config.get("seed")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         raise BadInput(f"seed={seed} must be a whole number from 0 to {2**31 - 1}")
-    save_every_s = config.results.get("save_every_s", 0)
-    if not isinstance(save_every_s, int | float) or not 0 <= save_every_s < math.inf:
-        raise BadInput(f"results.save_every_s={save_every_s} must be a number of seconds, 0 or above")
     keep_policy = config.results.get("keep_policy", True)
     require(isinstance(keep_policy, bool), f"results.keep_policy={keep_policy} must be true or false")
+    save_every_s, upload_every_s = (_seconds(config.results, key) for key in ("save_every_s", "upload_every_s"))
+    results, store = _place(config.results)
     plugins = {group: chosen_plugin(config, group) for group in ("algo", "task") if group not in handed}
     classes = {**handed, **{group: load(plugin) for group, plugin in plugins.items()}}
     task = check_group(classes["task"].Config, config, "task")
@@ -214,13 +227,35 @@ def check_config(config: DictConfig, handed: Mapping[str, type[Any]] = MappingPr
         budget=budget,
         evaluate=evaluate,
         seed=seed,
-        results=located(str(config.results.get("dir", RUNS)), "results.dir"),
-        save_every_s=float(save_every_s),
+        results=results,
+        store=store,
+        save_every_s=save_every_s,
         keep_policy=keep_policy,
+        upload_every_s=upload_every_s,
         tracking=check_tracking(config.get("tracking", "none")),
         force=bool(config.get("force", False)),
         resolved=redacted(json.loads(json.dumps(resolved, default=str))),
     )
+
+
+def _seconds(settings: DictConfig, key: str) -> float:
+    value = settings.get(key, 0)
+    if not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise BadInput(f"results.{key}={value} must be a number of seconds, 0 or above")
+    return float(value)
+
+
+def _place(settings: DictConfig) -> tuple[Path, str | None]:
+    """The folder in which runs are made, and the URL of the store that their records go to, if they go to one.
+
+    Raises:
+        BadInput: see `Store`; or a path that cannot be used.
+    """
+    text = str(settings.get("dir", RUNS))
+    if not is_url(text):
+        return located(text, "results.dir"), None
+    store = Store(text)
+    return located(str(settings.get("scratch", SCRATCH)), "results.scratch") / store.folder_name, store.url
 
 
 def _check_name(group: str, name: str) -> None:

@@ -11,10 +11,14 @@ from rich.console import Console
 
 from benchmarks.config import RunConfig, check_config, compose_config, hydra_word
 from benchmarks.presets import CONF
-from benchmarks.records.record import RUNS, Record
-from benchmarks.running.lock import holder
+from benchmarks.records.mirror import is_default, readable
+from benchmarks.records.record import Record
+from benchmarks.records.store import Store
+from benchmarks.running.lock import FOLDER, holder
 from benchmarks.running.manifest import command_line
 from benchmarks.running.quiet import quiet_libraries
+from benchmarks.running.sharing import status_in, upload_left
+from benchmarks.running.store_lock import holder_in_store
 from tasks.api import Task
 from tasks.errors import BadInput, RunFailed
 
@@ -23,6 +27,7 @@ LAUNCHER = "launcher="
 """`launcher=joblib` runs a sweep in several processes; it is Hydra's group hydra/launcher in one word."""
 DRY_RUN = "--dry-run"
 AT_WORK = "at work elsewhere"
+NOT_UPLOADED = "complete, not uploaded"
 
 
 def launch(words: Sequence[str]) -> int:
@@ -52,8 +57,20 @@ def launch(words: Sequence[str]) -> int:
         return sweep(overrides)
     if any(word.startswith(LAUNCHER) for word in overrides):
         raise BadInput("launcher= is for sweeps; add -m")
-    run_one(check_config(compose_config(overrides)), overrides)
+    config = check_config(compose_config(overrides))
+    upload_what_is_left(config)
+    run_one(config, overrides)
     return 0
+
+
+def upload_what_is_left(config: RunConfig) -> None:
+    """Where records go to a store: upload those that an earlier command could not.
+
+    Raises:
+        RunFailed: the store is away.
+    """
+    if config.store:
+        upload_left(config.store, config.results, print)
 
 
 def run_one(config: RunConfig, overrides: Sequence[str]) -> None:
@@ -71,10 +88,11 @@ def run_one(config: RunConfig, overrides: Sequence[str]) -> None:
         raise RunFailed(f"{outcome.record.name}: {outcome.held_by} is at work on it")
     if not outcome.ran:
         console.print(f"{outcome.record.name} is complete already; force=true runs it again", highlight=False)
-    console.print(f"record: {outcome.record.folder}", highlight=False, soft_wrap=True)
-    render(read_table(config.results, only=outcome.record.name), "text", console)
-    where = "" if config.results == RUNS else f" --runs {config.results}"
-    console.print(f"samples: python -m benchmarks show {outcome.record.name}{where}", highlight=False, soft_wrap=True)
+    name = outcome.record.name
+    console.print(f"record: {config.where}/{name}", highlight=False, soft_wrap=True)
+    render(read_table(readable(config.where, name), only=name), "text", console)
+    where = "" if is_default(config.where) else f" --runs {config.where}"
+    console.print(f"samples: python -m benchmarks show {name}{where}", highlight=False, soft_wrap=True)
 
 
 def combinations(overrides: Sequence[str]) -> list[list[str]]:
@@ -114,6 +132,12 @@ def sweep(overrides: Sequence[str]) -> int:
         Planned([typed.get(word, word) for word in words], check_config(compose_config(words)))
         for words in combinations([word for word in words_for_hydra if not word.startswith("hydra.")])
     ]
+    stores = {config.store: config for config in (each.config for each in planned) if config.store}
+    for config in stores.values():
+        upload_what_is_left(config)
+        # Hydra would make folders of the URL.
+        quoted = str(config.results / ".sweeps").replace("'", r"\'")
+        words_for_hydra.append(f"hydra.sweep.dir='{quoted}'")
     arguments, sys.argv = sys.argv, [sys.argv[0], "-m", *launcher, *words_for_hydra]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
@@ -157,9 +181,15 @@ class Planned:
         """How far it is, whoever ran it: a record's status, `not run`, or who is at work on it."""
         task: Task = self.config.task_class(self.config.task)
         name = self.config.run_name(task.fingerprint())
-        status = Record(self.config.results / name).status or "not run"
-        other = None if status == "complete" else holder(self.config.results, name)
-        return f"{AT_WORK} ({other})" if other else status
+        results, url = self.config.results, self.config.store
+        here = Record(results / name).status
+        there = status_in(Store(url), name) if url else here
+        if there == "complete":
+            return there
+        other = holder(results, name) or (holder_in_store(Store(url), name, results / FOLDER) if url else None)
+        if other:
+            return f"{AT_WORK} ({other})"
+        return NOT_UPLOADED if here == "complete" else here or there or "not run"
 
     def abandoned(self) -> bool:
         """Whether its process ended without a word: another sweep's, which had it when its turn came here."""

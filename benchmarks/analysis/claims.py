@@ -23,7 +23,7 @@ from benchmarks.analysis.comparison import as_json
 from benchmarks.analysis.experiments import Experiment
 from benchmarks.analysis.verdicts import Finding, Ground, Need, Test, Verdict
 from benchmarks.presets import CONF
-from benchmarks.records.record import RUNS
+from benchmarks.records.mirror import is_default
 from benchmarks.wording import one_line
 from tasks.errors import BadInput, require
 
@@ -143,7 +143,7 @@ def measured(finding: Finding) -> str:
     return f"{finding.unit}: {numbers}{power}; {len(finding.runs)} runs"
 
 
-def print_missing(answers: Sequence[Answer], policy: str, budget: str, runs: Path) -> None:
+def print_missing(answers: Sequence[Answer], policy: str, budget: str, runs: str) -> None:
     """Print the sweeps that would decide what is undecided; runs that are complete already are not run again."""
     needs = [
         need
@@ -158,7 +158,7 @@ def print_missing(answers: Sequence[Answer], policy: str, budget: str, runs: Pat
         print(command)
 
 
-def commands(needs: Sequence[Need], policy: str, budget: str, runs: Path) -> list[str]:
+def commands(needs: Sequence[Need], policy: str, budget: str, runs: str) -> list[str]:
     """Sweeps that make the needed runs, in few lines: one per set of tasks, seeds and special settings."""
     seeds: dict[tuple[tuple[str, ...], str, str], int] = defaultdict(int)
     for need in needs:
@@ -175,6 +175,6 @@ def commands(needs: Sequence[Need], policy: str, budget: str, runs: Path) -> lis
     for (rest, wanted, count, names), found in algos.items():
         line = ["python -m benchmarks run -m", f"+algo={','.join(sorted(found))}", *rest, f"task={','.join(names)}"]
         line += [f"policy={policy}", f"budget={wanted}", f"seed={','.join(map(str, range(count)))}"]
-        line += [] if runs == RUNS else [f"results.dir={runs}"]
+        line += [] if is_default(runs) else [f"results.dir={runs}"]
         lines.append(" ".join(line))
     return lines

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 SECRET_NAME = re.compile(
     r"(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|_KEY|_AUTH)$", re.I
 )
 """Names of environment variables whose values are secrets."""
+SECRET_SETTING = re.compile(r"key|secret|token|password|.*_(key|secret|token|password|string)", re.I)
+"""The same of what fsspec's configuration hands to a store, from files or from FSSPEC_... variables."""
 SHORTEST = 8
 """Characters of a secret: shorter values occur in any text."""
 KNOWN_FORMS = re.compile(
@@ -49,6 +52,16 @@ def redacted(values: Any) -> Any:
 
 
 def _secrets() -> Iterator[str]:
-    """Values of the environment's secrets, the longest first."""
-    found = {value for name, value in os.environ.items() if SECRET_NAME.search(name) and len(value) >= SHORTEST}
-    yield from sorted(found, key=len, reverse=True)
+    """Values of secrets in the environment and in fsspec's configuration, the longest first."""
+    found = {value for name, value in os.environ.items() if SECRET_NAME.search(name)}
+    fsspec = sys.modules.get("fsspec.config")  # Where nobody has loaded it, nobody has used what it holds.
+    found |= set(_settings(fsspec.conf)) if fsspec else set()
+    yield from sorted((value for value in found if len(value) >= SHORTEST), key=len, reverse=True)
+
+
+def _settings(values: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value)
+        elif isinstance(value, str) and SECRET_SETTING.fullmatch(str(name)):
+            yield value

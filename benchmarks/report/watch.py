@@ -6,12 +6,15 @@ nothing), and serves one thing, the page: no file of the results folder can be a
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
 
+from benchmarks.records.store import StoreAway
 from benchmarks.report.gather import gather
 from benchmarks.report.page import render
 from tasks.errors import BadInput, require
@@ -23,7 +26,7 @@ class PageServer(ThreadingHTTPServer):
     """Serves the report of one folder.
 
     Args:
-        directory: of the records.
+        directory: gives the folder of the records; asked for each page, so that it can follow a store.
         port: 0 takes a free one.
         refresh_s: seconds between two readings of the folder, at least.
 
@@ -33,8 +36,9 @@ class PageServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, directory: Path, port: int, refresh_s: int) -> None:
-        require(directory.is_dir(), f"{directory}: no such results folder; run something first, or give --runs DIR")
+    def __init__(self, directory: Callable[[], Path], port: int, refresh_s: int) -> None:
+        first = directory()
+        require(first.is_dir(), f"{first}: no such results folder; run something first, or give --runs DIR")
         require(0 <= port < 2**16, f"--port {port} must be from 0 to {2**16 - 1}")
         require(refresh_s >= 1, f"--refresh {refresh_s} must be at least 1 second")
         self.directory, self.refresh_s = directory, refresh_s
@@ -50,10 +54,20 @@ class PageServer(ThreadingHTTPServer):
         return f"http://{LOOPBACK}:{self.server_address[1]}/"
 
     def page(self) -> bytes:
-        """The page, at most `refresh_s` old."""
+        """The page, at most `refresh_s` old; where a store is away, the page before, which says when it was made.
+
+        Raises:
+            StoreAway: the store is away, and there is no page before.
+        """
         with self._lock:
             if time.monotonic() - self._made >= self.refresh_s:
-                self._page = render(gather(self.directory), self.directory, self.refresh_s).encode()
+                try:
+                    directory = self.directory()
+                    self._page = render(gather(directory), directory, self.refresh_s).encode()
+                except StoreAway as error:
+                    print(f"not refreshed: {error}", file=sys.stderr)
+                    if not self._page:
+                        raise
                 self._made = time.monotonic()
             return self._page
 
@@ -71,7 +85,11 @@ class PageHandler(BaseHTTPRequestHandler):
         elif self.path != "/":
             self.send_error(HTTPStatus.NOT_FOUND)
         else:
-            page = self.server.page()
+            try:
+                page = self.server.page()
+            except StoreAway:
+                self.send_error(HTTPStatus.SERVICE_UNAVAILABLE)
+                return
             self.send_response(HTTPStatus.OK)
             headers = {"Content-Type": "text/html; charset=utf-8", "Content-Length": str(len(page))}
             headers |= {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.wording import one_line
 from tasks.errors import BadInput, RunFailed
 
 FOLDER = ".locks"
@@ -54,7 +55,9 @@ class Lock:
         except OSError:
             owner = ""
         if owner != self.owner:
-            raise RunFailed(f"{_holder(owner)} has taken this run, because this process stood still for too long")
+            raise RunFailed(
+                f"{describe_holder(owner)} has taken this run, because this process stood still for too long"
+            )
 
     def release(self) -> None:
         """Let the run go."""
@@ -104,7 +107,7 @@ def _take(path: Path) -> Lock:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise Held(_holder(path.read_text() if path.exists() else "")) from None
+                raise Held(describe_holder(path.read_text() if path.exists() else "")) from None
             except OSError as error:
                 where = f"results.dir={path.parent.parent}"
                 raise BadInput(f"{where}: its disk takes no locks ({error.strerror}); use another") from None
@@ -113,7 +116,7 @@ def _take(path: Path) -> Lock:
                 continue
             owner = os.pread(handle, 1000, 0).decode(errors="replace")
             if _elsewhere(owner) and _age_s(path, handle) < EXPIRED_S:
-                raise Held(_holder(owner))
+                raise Held(describe_holder(owner))
             return Lock(path, handle)
         except BaseException:
             os.close(handle)
@@ -144,6 +147,8 @@ def _about(owner: str) -> dict[str, object]:
     return about if isinstance(about, dict) else {}
 
 
-def _holder(owner: str) -> str:
+def describe_holder(owner: str) -> str:
+    """Who a lock says that it is held by; on a shared disk and in a store, a stranger may have written it."""
     about = _about(owner)
-    return f"process {about['pid']} on {about['host']}" if {"pid", "host"} <= about.keys() else "another process"
+    known = {"pid", "host"} <= about.keys()
+    return one_line(f"process {about['pid']} on {about['host']}"[:200]) if known else "another process"

@@ -69,7 +69,7 @@ def plan(config: RunConfig) -> str:
     refuse_unfit(config, source, task)
     lines = [
         f"plan: {config.algo.name} on {task.name} with {config.policy.name} ({source.label}), seed {config.seed}",
-        f"record: {config.results / config.run_name(task.fingerprint())}",
+        f"record: {config.where}/{config.run_name(task.fingerprint())}",
         f"budget {config.budget.name}: {limits}; {config.budget.checkpoints} points of the curve after the first",
         *memory_lines(config, source, task),
         *warm_start_lines(config, task),

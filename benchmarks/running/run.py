@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 from rich.console import Console
+from rich.text import Text
 
 from benchmarks.config import RunConfig
 from benchmarks.records.record import RECORD_VERSION, Record, open_record
@@ -24,6 +25,7 @@ from benchmarks.running.out_of_memory import free_memory, is_out_of_memory, reme
 from benchmarks.running.preflight import refuse_unfit
 from benchmarks.running.progress import Progress
 from benchmarks.running.session import RunSession
+from benchmarks.running.sharing import complete_in_store, shared
 from benchmarks.running.state import StateStore
 from benchmarks.running.tracking import open_tracker
 from benchmarks.running.warmstart import book, find_or_make
@@ -40,7 +42,8 @@ class Outcome:
 
     record: Record
     ran: bool
-    """False where a complete record was there already, or another process is at work on it."""
+    """False where a complete record was there already, or another process is at work on it. A complete record that goes
+    to a store is there, and its folder on this disk is gone."""
     held_by: str | None = None
     """Who that is."""
 
@@ -50,11 +53,15 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
 
     Raises:
         BadInput: something in the configuration cannot be, found before any model is loaded.
-        RunFailed: a full disk, say, after the record was marked failed.
+        RunFailed: a full disk, say, after the record was marked failed; or the store that it goes to is away.
         KeyboardInterrupt: after the record was marked interrupted.
         Exception: whatever the algorithm raised, after the record was marked failed.
     """
     ledger = Ledger(prices=config.budget.prices())
+
+    def say(text: str) -> None:
+        console.print(Text(text), highlight=False, soft_wrap=True)
+
     with stoppable(), ExitStack() as holding:
         with ledger.phase("load"):
             task: Task = config.task_class(config.task)
@@ -63,9 +70,24 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
             record = open_record(config.results, config.run_name(task.fingerprint()))
             try:
                 lock = holding.enter_context(held(config.results, record.name))
+                if not config.force and complete_in_store(config.store, record):
+                    return Outcome(record, ran=False)
+                sharing = holding.enter_context(shared(config.store, record, config.upload_every_s, say))
             except Held as other:
                 return Outcome(record, ran=False, held_by=str(other))
-            states = holding.enter_context(closing(StateStore(record.folder, lock.must_be_held)))
+
+            def allowed() -> None:
+                lock.must_be_held()
+                if sharing:
+                    sharing.lock.must_be_held()
+
+            def saved() -> None:
+                if sharing:
+                    sharing.saved()
+
+            states = holding.enter_context(closing(StateStore(record.folder, allowed, saved)))
+            if sharing and sharing.settle(states, force=config.force):
+                return Outcome(record, ran=False)
             complete = record.status == "complete"
             if complete or config.force:
                 states.remove()
@@ -80,9 +102,18 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
             record.write_status("running")
             record.clear(goes_on=states.exist())
             record.write("config.yaml", OmegaConf.to_yaml(config.resolved).encode())
-        while not attempt(remembered(config, about), source, task, record, states, console, about, ledger):
-            free_memory()
-            ledger = Ledger(prices=config.budget.prices())
+            if sharing:
+                sharing.begin()
+        try:
+            while not attempt(remembered(config, about), source, task, record, states, console, about, ledger):
+                free_memory()
+                ledger = Ledger(prices=config.budget.prices())
+        except BaseException:
+            if sharing:
+                sharing.give_up()
+            raise
+        if sharing:
+            sharing.finish()
     return Outcome(record, ran=True)
 
 

@@ -54,14 +54,19 @@ class StateStore:
     Args:
         record: its folder.
         allowed: raises where this process must no longer write there.
+        saved: is called after each state.
 
     The run is told to wait for the disk one state late: a state survives the end of its process at once, and a power
     cut as soon as the disk has it, which is asked for in the background.
     """
 
-    def __init__(self, record: Path, allowed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, record: Path, allowed: Callable[[], None] = lambda: None, saved: Callable[[], None] = lambda: None
+    ) -> None:
         self.folder = record / STATE
-        self.allowed = allowed
+        self.allowed, self.saved = allowed, saved
+        self.last: tuple[int, str] | None = None
+        """The newest state that is known to be whole: updates, and the name of its file."""
         self.damage: list[str] = []
         """What `newest` could not use, and why."""
         self._next = 0
@@ -72,6 +77,10 @@ class StateStore:
     def exist(self) -> bool:
         """Whether there is anything to go on from, whole or not."""
         return any(self._slot(slot).exists() for slot in range(SLOTS))
+
+    def claimed(self) -> int:
+        """The most updates that a state says it holds, whole or not; -1 where there is none."""
+        return max(map(self._claim, range(SLOTS)))
 
     def newest(self) -> Saved | None:
         """The newest state that is whole; later ones, and what the log says after it, are forgotten."""
@@ -84,6 +93,7 @@ class StateStore:
             saved = self._read(slot, log) if claimed[slot] >= 0 else None
             if saved:
                 self._next = (slot + 1) % SLOTS
+                self.last = saved.updates, self._slot(slot).name
                 self._cut_log(log[: saved.about["log_bytes"]])
                 return saved
         return None
@@ -123,7 +133,9 @@ class StateStore:
         write_tensors(path, {**about, **belongs}, tensors)
         self._log_size, self._log_check = size, check
         self._next = (self._next + 1) % SLOTS
+        self.last = updates, path.name
         self._waiting = self._disk.submit(_sync, [log_path, path], [self.folder, self.folder.parent] if new else [])
+        self.saved()
 
     def wait(self) -> None:
         """Wait until the disk has the last state.
@@ -146,7 +158,7 @@ class StateStore:
             self.folder.unlink()
         elif self.folder.exists():
             shutil.rmtree(self.folder)
-        self._next = 0
+        self._next, self.last = 0, None
         self._log_size, self._log_check = 0, xxhash.xxh3_128()
 
     def _slot(self, number: int) -> Path:

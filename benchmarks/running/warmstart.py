@@ -1,9 +1,9 @@
 """Warm starts: supervised fine-tuning before any algorithm begins, made once and shared by all runs that ask for it.
 
-A warm start is a folder that `load_policy` reads like any other, in `.warmstarts` beside the records. Its name is a
-hash of all that decides what is in it: the base policy's files, the transcripts, the instructions, the settings, the
-libraries. What it cost stands in `warmstart.json`, and is booked to the phase `warmstart` of every run that starts
-from it, whether that run made it or found it.
+A warm start is a folder that `load_policy` reads like any other, in `.warmstarts` beside the records; where they go to
+a store, it is shared through it. Its name is a hash of all that decides what is in it: the base policy's files, the
+transcripts, the instructions, the settings, the libraries. What it cost stands in `warmstart.json`, and is booked to
+the phase `warmstart` of every run that starts from it, whether that run made it or found it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.running.ledger import METERED, Ledger
+from benchmarks.running.warmstart_store import FOLDER, settle_warm_start
 from policies.imitation import ImitationConfig
 from policies.source import Source, fingerprint
 from tasks.api import Message, Task
@@ -26,7 +27,6 @@ from tasks.errors import BadInput, require
 if TYPE_CHECKING:
     from benchmarks.config import RunConfig
 
-FOLDER = ".warmstarts"
 ABOUT = "warmstart.json"
 LIBRARIES = ("torch", "transformers", "trl", "peft")
 Say = Callable[[str], object]
@@ -102,6 +102,7 @@ def find_or_make(config: RunConfig, source: Source, task: Task, say: Say) -> War
 
     Raises:
         BadInput: the policy cannot be loaded, or may not write as long actions as the transcripts have.
+        StoreAway: records go to a store, which does not answer.
     """
     from filelock import FileLock
 
@@ -110,13 +111,20 @@ def find_or_make(config: RunConfig, source: Source, task: Task, say: Say) -> War
     folder = config.results / FOLDER / key_of(config, source, task, chats)
     folder.parent.mkdir(parents=True, exist_ok=True)
     label = f"{source.label}, warm-started ({folder.name})"
+
+    def make() -> None:
+        unfinished = folder.with_suffix(".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        _make(config, source, task, chats, unfinished, say)
+        unfinished.rename(folder)
+
     with FileLock(folder.with_suffix(".lock")):
-        made = not (folder / ABOUT).is_file()
-        if made:
-            unfinished = folder.with_suffix(".unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            _make(config, source, task, chats, unfinished, say)
-            unfinished.rename(folder)
+        if config.store:
+            made = settle_warm_start(config.store, folder, make)
+        else:
+            made = not (folder / ABOUT).is_file()
+            if made:
+                make()
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     if not made:
         say(f"warm start {folder.name}: found, {_told(about)}")

@@ -150,7 +150,7 @@ def test_needs_are_joined_into_few_commands():
     needs += [Need(("+algo=grpo",), "wordle", 3), Need(("+algo=gepa",), "wordle", 5)]
     from benchmarks.records.record import RUNS
 
-    assert commands(needs, "tiny", "quick", RUNS) == [
+    assert commands(needs, "tiny", "quick", str(RUNS)) == [
         "python -m benchmarks run -m +algo=grpo,rft task=gsm_synth,wordle policy=tiny budget=quick seed=0,1,2",
         "python -m benchmarks run -m +algo=gepa task=wordle policy=tiny budget=quick seed=0,1,2,3,4",
     ]

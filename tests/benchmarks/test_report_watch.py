@@ -16,7 +16,7 @@ from tasks.errors import BadInput
 def served(tmp_path):
     """A server on a folder with one running run, and what asks it for a path."""
     write_record(tmp_path, algo="first", status="running")
-    with PageServer(tmp_path, port=0, refresh_s=1) as server:
+    with PageServer(lambda: tmp_path, port=0, refresh_s=1) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
 
@@ -70,8 +70,8 @@ def test_nothing_can_be_changed(served, method):
 def test_a_wrong_folder_or_a_taken_port_is_the_users_mistake(served, tmp_path):
     server, _ = served
     with pytest.raises(BadInput, match="no such results folder"):
-        PageServer(tmp_path / "nowhere", 0, 30)
+        PageServer(lambda: tmp_path / "nowhere", 0, 30)
     with pytest.raises(BadInput, match="cannot listen"):
-        PageServer(tmp_path, server.server_address[1], 30)
+        PageServer(lambda: tmp_path, server.server_address[1], 30)
     with pytest.raises(BadInput, match="--refresh 0"):
-        PageServer(tmp_path, 0, 0)
+        PageServer(lambda: tmp_path, 0, 0)
