@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections.abc import Sequence
 
 from benchmarks.plugins import unknown
@@ -12,6 +13,7 @@ from tasks.errors import BadInput, require
 WORD = "launcher="
 OF_HYDRA = ("hydra.", "hydra/")
 """How the words begin that are about the sweep and not about its runs."""
+SLURM = ("sbatch", "srun")
 HERE = (None, "joblib")
 """Launchers whose runs are made on this machine and end with this process."""
 N_JOBS = "hydra.launcher.n_jobs"
@@ -28,7 +30,7 @@ def launcher_of(overrides: Sequence[str]) -> str | None:
     """The launcher that a command line names; None where the runs go one after the other, in this process.
 
     Raises:
-        BadInput: two of them, an unknown one, or one whose package is not installed.
+        BadInput: two of them, an unknown one, or one whose package or whose scheduler is not installed.
     """
     names = [word.removeprefix(WORD) for word in overrides if word.startswith(WORD)]
     if not names:
@@ -40,6 +42,9 @@ def launcher_of(overrides: Sequence[str]) -> str | None:
     package, extra = PLUGINS[name]
     if importlib.util.find_spec(f"hydra_plugins.{package.replace('-', '_')}") is None:
         raise BadInput(f"{WORD}{name} needs the package {package}: pip install 'grpo-bench[{extra}]'")
+    if name == "slurm" and not all(map(shutil.which, SLURM)):
+        told = "launcher=slurm_local tries the same without a cluster"
+        raise BadInput(f"{WORD}slurm: {' and '.join(SLURM)} are not on this machine's PATH; {told}")
     return name
 
 
