@@ -18,6 +18,7 @@ from record_factory import write_record
 from test_workers import PATIENCE_S, until, updates_saved
 
 from benchmarks.analysis.table import read_table
+from benchmarks.config import check_config, compose_config
 from benchmarks.launch import launch
 from benchmarks.launchers import PLUGINS, words_about_runs, words_for_launcher
 from benchmarks.presets import presets
@@ -95,10 +96,13 @@ def threads(folder: Path) -> list[int]:
 
 
 @pytest.mark.slow
-def test_workers_of_joblib_share_the_cores_and_the_manifest_says_how(tmp_path: Path) -> None:
+def test_workers_of_joblib_share_the_cores_which_the_manifest_says_and_the_name_does_not(tmp_path: Path) -> None:
     done = swept(tmp_path, "seed=0,1", "launcher=joblib", "hydra.launcher.n_jobs=2")
     assert done.returncode == 0, done.stderr
     assert threads(tmp_path) == [max(1, len(os.sched_getaffinity(0)) // 2)] * 2
+    alone = [check_config(compose_config([*CHEAPEST, f"seed={seed}"])) for seed in (0, 1)]
+    names = [config.run_name(config.task_class(config.task).fingerprint()) for config in alone]
+    assert [record.name for record in records(tmp_path)] == sorted(names)
 
 
 @pytest.mark.slow
@@ -136,7 +140,7 @@ def test_a_job_that_is_about_to_be_ended_is_queued_again_and_its_run_goes_on(tmp
 @pytest.mark.slow
 def test_two_workers_of_a_ray_cluster_carry_a_sweep_out(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="pip install 'grpo-bench[ray]' in an environment")
-    done = swept(tmp_path, "seed=0,1", "launcher=ray", "hydra.launcher.ray.init.num_cpus=2")
+    done = swept(tmp_path, "seed=0,1", "launcher=ray", "hydra.launcher.ray.init.num_cpus=2", RAY_worker_niceness="0")
     assert done.returncode == 0, done.stderr
     assert len(set(re.findall(r"_run_job pid=(\d+)", done.stdout + done.stderr))) == 2
     assert done.stderr.endswith("sweep: 2 of 2 runs complete\n")

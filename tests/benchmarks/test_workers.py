@@ -96,6 +96,16 @@ def test_a_second_ctrl_c_does_not_wait_for_workers_that_do_not_listen(tmp_path: 
         until(lambda: gone(below))
 
 
+def test_a_worker_that_is_killed_ends_the_sweep_and_the_sweep_says_what_is_left(tmp_path: Path) -> None:
+    with two_at_work(tmp_path) as (process, below):
+        os.kill(min(holders(tmp_path)), signal.SIGKILL)
+        said = process.communicate(timeout=PATIENCE_S)[1]
+        assert process.returncode == 1
+        assert "sweep: 0 of 3 runs complete" in said
+        assert "SIGKILL" in said
+        until(lambda: gone(below))
+
+
 def test_the_workers_of_a_sweep_that_was_killed_end_their_runs_and_themselves(tmp_path: Path) -> None:
     with two_at_work(tmp_path) as (process, below):
         process.kill()
