@@ -34,7 +34,8 @@ format: setup
 
 # Every algorithm on every task that tiny can play, three seeds; the control of feedback_grpo; and how costs grow with the
 # horizon. Two runs at a time, seed by seed, so that what is there after an early stop compares. Complete runs are
-# skipped and broken ones go on, so the same command continues.
+# skipped and broken ones go on, so the same command continues. policy.threads=1 is part of these records' names; without
+# it launcher=joblib would share the cores out as well.
 ALGORITHMS := base,grpo,vector_grpo,feedback_grpo,gepa,rft,gdpo,dr_grpo
 RUNS := results/runs
 SWEEP = $(BIN)/python -m benchmarks run -m results.dir=$(RUNS) results.keep_policy=false policy.threads=1 launcher=joblib hydra.launcher.n_jobs=2

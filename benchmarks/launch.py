@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from benchmarks.config import RunConfig, check_config, compose_config, hydra_word
+from benchmarks.launchers import HERE, WORD, launcher_of, words_about_runs, words_for_launcher
 from benchmarks.presets import CONF
 from benchmarks.records.mirror import is_default, readable
 from benchmarks.records.record import Record
@@ -19,12 +19,11 @@ from benchmarks.running.manifest import command_line
 from benchmarks.running.quiet import quiet_libraries
 from benchmarks.running.sharing import status_in, upload_left
 from benchmarks.running.store_lock import holder_in_store
+from benchmarks.running.workers import Sweep, ending_workers
 from tasks.api import Task
 from tasks.errors import BadInput, RunFailed
 
 MULTIRUN = ("-m", "--multirun")
-LAUNCHER = "launcher="
-"""`launcher=joblib` runs a sweep in several processes; it is Hydra's group hydra/launcher in one word."""
 DRY_RUN = "--dry-run"
 AT_WORK = "at work elsewhere"
 NOT_UPLOADED = "complete, not uploaded"
@@ -55,8 +54,8 @@ def launch(words: Sequence[str]) -> int:
         return 0
     if many:
         return sweep(overrides)
-    if any(word.startswith(LAUNCHER) for word in overrides):
-        raise BadInput("launcher= is for sweeps; add -m")
+    if any(word.startswith(WORD) for word in overrides):
+        raise BadInput(f"{WORD} is for sweeps; add -m")
     config = check_config(compose_config(overrides))
     upload_what_is_left(config)
     run_one(config, overrides)
@@ -117,20 +116,21 @@ def sweep(overrides: Sequence[str]) -> int:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
 
-    launcher = [f"hydra/{word}" for word in overrides if word.startswith(LAUNCHER)]
-    overrides = [word for word in overrides if not word.startswith(LAUNCHER)]
+    launcher = launcher_of(overrides)
+    overrides = [word for word in overrides if not word.startswith(WORD)]
     typed = {hydra: word for given in overrides for hydra, word in choices(given)}
     words_for_hydra = [hydra_word(word) for word in overrides]
+    whole = Sweep(watched=launcher == "joblib")
 
     def job(config: DictConfig) -> None:
-        quiet_libraries()  # A launcher may have started another process.
-        words = [typed.get(word, word) for word in HydraConfig.get().overrides.task]
-        run_in_sweep(check_config(config), words)
+        with whole.at_work():
+            quiet_libraries()  # A launcher may have started another process.
+            words = [typed.get(word, word) for word in words_about_runs(HydraConfig.get().overrides.task)]
+            run_in_sweep(check_config(config), words)
 
-    check_launcher(launcher)
     planned = [
         Planned([typed.get(word, word) for word in words], check_config(compose_config(words)))
-        for words in combinations([word for word in words_for_hydra if not word.startswith("hydra.")])
+        for words in combinations(words_about_runs(words_for_hydra))
     ]
     stores = {config.store: config for config in (each.config for each in planned) if config.store}
     for config in stores.values():
@@ -138,15 +138,22 @@ def sweep(overrides: Sequence[str]) -> int:
         # Hydra would make folders of the URL.
         quoted = str(config.results / ".sweeps").replace("'", r"\'")
         words_for_hydra.append(f"hydra.sweep.dir='{quoted}'")
-    arguments, sys.argv = sys.argv, [sys.argv[0], "-m", *launcher, *words_for_hydra]
+    launching = words_for_launcher(launcher, overrides, len(planned))
+    arguments, sys.argv = sys.argv, [sys.argv[0], "-m", *launching, *words_for_hydra]
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
-        for each in planned:
-            if each.abandoned():
-                run_in_sweep(each.config, each.words)
+        with ending_workers(each.config.results for each in planned):
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+            for each in planned:
+                if launcher in HERE and each.abandoned():
+                    run_in_sweep(each.config, each.words)
     except KeyboardInterrupt:
         conclude(planned)
+        if launcher == "slurm":
+            print("the jobs in SLURM's queue go on without this command; scancel ends them", file=sys.stderr)
         raise
+    except SystemExit:
+        # Hydra has said why: not a run, of which none raises anything, but the launcher failed, or a worker was killed.
+        return conclude(planned) or 1
     finally:
         sys.argv = arguments
     return conclude(planned)
@@ -158,16 +165,6 @@ def run_in_sweep(config: RunConfig, words: Sequence[str]) -> None:
         run_one(config, words)
     except Exception as error:
         print(f"{' '.join(words)}: {error}", file=sys.stderr)
-
-
-def check_launcher(words: Sequence[str]) -> None:
-    """Refuse a launcher that we have not got, before Hydra would list its search path."""
-    for word in words:
-        name = word.partition("=")[2]
-        if name != "joblib":
-            raise BadInput(f"launcher={name}: use joblib, or leave it out to run one after the other")
-        if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None:
-            raise BadInput("launcher=joblib needs the package hydra-joblib-launcher: pip install 'grpo-bench[joblib]'")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ def listing(folder: Path) -> str:
     Files in `folder` are read and never run.
     """
     lines = []
-    for group in CHOICES:
+    for group in (*CHOICES, "launcher"):
         lines.append(f"{group}:")
         rows = [(name, _about(group, name)) for name in options(group)] + list(_in_files(group, folder))
         lines += [f"  {name:24}{about}".rstrip() for name, about in rows]

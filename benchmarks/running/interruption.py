@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -15,14 +15,22 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 @contextmanager
 def stoppable() -> Iterator[None]:
     """SIGTERM raises KeyboardInterrupt, as Ctrl-C does. In a thread, where Python takes no signals, nothing changes."""
+    with handled({signal.SIGTERM: _interrupt}):
+        yield
+
+
+@contextmanager
+def handled(handlers: Mapping[int, Callable[[int, FrameType | None], object]]) -> Iterator[None]:
+    """These handlers for these signals, and those of before in the end. In a thread, nothing changes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -45,4 +53,6 @@ def ignore_interruptions() -> dict[int, Any]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    # Once is enough: whoever ends all processes of a group, a sweep and its workers say, ends some of them twice.
+    signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt

@@ -50,10 +50,7 @@ class Lock:
         Raises:
             RunFailed: it has.
         """
-        try:
-            owner = self.path.read_text()
-        except OSError:
-            owner = ""
+        owner = _owner(self.path)
         if owner != self.owner:
             raise RunFailed(
                 f"{describe_holder(owner)} has taken this run, because this process stood still for too long"
@@ -100,6 +97,20 @@ def holder(directory: Path, name: str) -> str | None:
         return str(other)
 
 
+def holders(directory: Path) -> set[int]:
+    """The processes of this host that hold runs of a results folder, by the locks' own words."""
+    about = [_about(_owner(path)) for path in (directory / FOLDER).glob("*")]
+    here = [each.get("pid") for each in about if each.get("host") == socket.gethostname()]
+    return {pid for pid in here if isinstance(pid, int)}
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
 def _take(path: Path) -> Lock:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -107,7 +118,7 @@ def _take(path: Path) -> Lock:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise Held(describe_holder(path.read_text() if path.exists() else "")) from None
+                raise Held(describe_holder(_owner(path))) from None
             except OSError as error:
                 where = f"results.dir={path.parent.parent}"
                 raise BadInput(f"{where}: its disk takes no locks ({error.strerror}); use another") from None

@@ -16,13 +16,11 @@ from rich.console import Console
 
 from benchmarks.analysis.table import read_table
 from benchmarks.config import RunConfig, check_config, compose_config
-from benchmarks.launch import launch
 from benchmarks.records.record import Record, records
 from benchmarks.running.ledger import APART, VARIABLE
 from benchmarks.running.lock import holder
 from benchmarks.running.run import run
 from benchmarks.running.state import StateStore
-from tasks.errors import BadInput
 
 SMALL = ("+algo=grpo", "budget=smoke", "policy.device=cpu", "policy.threads=1")
 
@@ -300,15 +298,3 @@ def test_a_sweep_in_several_processes_goes_on_past_a_run_that_fails_and_says_so(
         "base": "complete",
         "fork_grpo": "failed",
     }
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["-m", "launcher=jolib"], "launcher=jolib: use joblib"),
-        (["launcher=joblib"], "launcher= is for sweeps; add -m"),
-    ],
-)
-def test_a_launcher_that_cannot_be_is_refused(words: list[str], message: str) -> None:
-    with pytest.raises(BadInput, match=message):
-        launch([*words, "+algo=base"])
