@@ -13,6 +13,7 @@ import psutil
 
 from benchmarks.records.record import RECORD_VERSION
 from benchmarks.records.redaction import redact
+from policies import ranks
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +47,8 @@ def describe(policy: LanguageModel) -> dict[str, Any]:
     """What the manifest says of a loaded policy and where it runs."""
     import torch
 
-    return {
+    together = {"processes": ranks.count()} if ranks.count() > 1 else {}
+    return together | {
         "device": device_name(policy.device),
         "threads": torch.get_num_threads(),
         "policy_state": policy.state_hash(),

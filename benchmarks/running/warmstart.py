@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.running.ledger import METERED, Ledger
+from policies import ranks
 from policies.imitation import ImitationConfig
 from policies.source import Source, fingerprint
 from tasks.api import Message, Task
@@ -101,7 +102,8 @@ def find_or_make(config: RunConfig, source: Source, task: Task, say: Say) -> War
     """The warm start of a run: the one that is there, or a new one. Who asks while another makes it, waits.
 
     Raises:
-        BadInput: the policy cannot be loaded, or may not write as long actions as the transcripts have.
+        BadInput: the policy cannot be loaded, or may not write as long actions as the transcripts have; or several
+            processes would make it.
     """
     from filelock import FileLock
 
@@ -113,6 +115,10 @@ def find_or_make(config: RunConfig, source: Source, task: Task, say: Say) -> War
     with FileLock(folder.with_suffix(".lock")):
         made = not (folder / ABOUT).is_file()
         if made:
+            told = (
+                f"warmstart=sft: {folder.name} is to be made by one process; run +algo=base with one, then go on with"
+            )
+            require(ranks.count() == 1, f"{told} {ranks.count()}")
             unfinished = folder.with_suffix(".unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
             _make(config, source, task, chats, unfinished, say)

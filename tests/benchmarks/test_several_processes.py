@@ -1,0 +1,51 @@
+"""A run in two processes comes to what one process comes to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import several_processes
+import torch
+from processes import ended, started
+from several_processes import CASES, watched
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder where two processes left what they saw of every case."""
+    folder = tmp_path_factory.mktemp("together")
+    found = ended(started(2, [several_processes.__file__, str(folder), *CASES]))
+    assert [code for code, _ in found] == [0, 0], found
+    return folder
+
+
+def seen(folder: Path, name: str, rank: int) -> dict[str, Any]:
+    found: dict[str, Any] = torch.load(folder / f"{name}-{rank}.pt")
+    return found
+
+
+def moved(run: dict[str, Any]) -> torch.Tensor:
+    return torch.cat([(each - run["start"][name]).flatten() for name, each in run["weights"].items()])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_play_credit_learn_and_spend_what_one_does(name: str, together: Path, tmp_path: Path) -> None:
+    alone = watched(tmp_path, CASES[name])
+    first, second = (seen(together, name, rank) for rank in range(2))
+    assert first["rollouts"] == second["rollouts"] == alone["rollouts"]
+    assert first["costs"] == alone["costs"]
+    assert first["solved"] == alone["solved"]
+    assert first["instructions"] == second["instructions"] == alone["instructions"]
+    for ours, theirs in zip(first["advantages"], alone["advantages"], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(weights, second["weights"][key]) for key, weights in first["weights"].items())
+    # Of gradients, too: Adam's step does not tell one that is twice as large.
+    for ours, theirs in zip(first["losses"], alone["losses"], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+    ours, theirs = moved(first), moved(alone)
+    # Adam turns rounding errors of gradients that are nearly 0 into visible steps of a few single weights.
+    assert float((ours - theirs).norm()) <= 1e-2 * float(theirs.norm())
