@@ -178,11 +178,12 @@ def tell(error: BaseException) -> bool:
     if _here.count == 1:
         return True
     words = (str(error).splitlines() or [""])[0][:300]
-    kind = "" if isinstance(error, BadInput | RunFailed) else f"{type(error).__name__}: "
-    reason = INTERRUPTED if isinstance(error, KeyboardInterrupt) else f"process {_here.rank}: {kind}{words}"
-    reason = f"{_here.rank} {reason}"
+    if not isinstance(error, BadInput | RunFailed):
+        words = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    reason = INTERRUPTED if isinstance(error, KeyboardInterrupt) else f"process {_here.rank}: {words}"
     with contextlib.suppress(RuntimeError):  # The launcher, whose store it is, may be gone.
-        return bool(_here.store.compare_set(ENDED, "", reason).decode() == reason)
+        told = _here.store.compare_set(ENDED, "", f"{_here.rank} {reason}").decode()
+        return bool(told.startswith(f"{_here.rank} "))
     return False
 
 

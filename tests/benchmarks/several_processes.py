@@ -1,4 +1,7 @@
-"""Runs in several processes, and what is looked at in each: `python several_processes.py FOLDER NAME ...`."""
+"""Runs in several processes, and what is looked at in each: `python several_processes.py FOLDER NAME ...`.
+
+A name that begins with BROKEN is a run in whose second update the second process fails.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,16 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from broken_off import TIMES, run_on
+from broken_off import TIMES, dies, run_on
 
+from benchmarks.running.quiet import quiet_libraries
 from benchmarks.running.session import RunSession
 from policies import ranks
 
+BROKEN = "broken "
+CHEAP = ("evaluate.test_samples=1", "budget.checkpoints=1", "task.max_turns=2", "task.max_action_tokens=40")
 GAME = (
-    "task.max_turns=2",
-    "task.max_action_tokens=40",
+    *CHEAP,
     "batch.problems=2",
     "batch.group_size=4",
     "budget.updates=2",
@@ -36,15 +41,8 @@ CASES: dict[str, tuple[str, ...]] = {
     "feedback_grpo, refine": ("+algo=feedback_grpo", "algo.mode=refine", "algo.shuffled=true", *GAME),
     "feedback_grpo, predict": ("+algo=feedback_grpo", "algo.mode=predict", *GAME),
     "fork_grpo": ("+algo=fork_grpo", *GAME),
-    "gepa": (
-        "+algo=gepa",
-        "algo.valset_size=4",
-        "algo.minibatch_size=2",
-        "task.max_turns=2",
-        "task.max_action_tokens=40",
-        "budget.updates=4",
-    ),
-    "base": ("+algo=base", "task.max_turns=2", "task.max_action_tokens=40"),
+    "gepa": ("+algo=gepa", "algo.valset_size=4", "algo.minibatch_size=2", "budget.updates=4", *CHEAP),
+    "base": ("+algo=base", *CHEAP),
 }
 
 
@@ -89,16 +87,20 @@ def watched(folder: Path, words: Sequence[str]) -> dict[str, Any]:
             for phase, costs in summary["costs"].items()
         }
         updates = record.read_rows("ledger.parquet") if summary["updates"] else []
-        seen["losses"] = [[row.get("loss"), row.get("grad_norm")] for row in updates]
+        seen["losses"] = [[row["loss"], row["grad_norm"]] for row in updates if "loss" in row]
         seen["solved"] = [row["solved"] for row in record.read_rows("samples.parquet")]
     return seen
 
 
 def main(folder: Path, names: Sequence[str]) -> None:
     """One of the processes."""
+    quiet_libraries()
     with ranks.joined():
         for name in names:
-            found = watched(folder / "runs", CASES[name])
+            fails = name.startswith(BROKEN) and ranks.rank() == 1
+            step = dies(2, RunSession.step) if fails else RunSession.step
+            with patch.object(RunSession, "step", step):
+                found = watched(folder / "runs", CASES[name.removeprefix(BROKEN)])
             torch.save(found, folder / f"{name}-{ranks.rank()}.pt")
 
 

@@ -9,17 +9,27 @@ import pytest
 import several_processes
 import torch
 from processes import ended, started
-from several_processes import CASES, watched
+from several_processes import BROKEN, CASES, watched
+
+from benchmarks.records.record import records
 
 pytestmark = pytest.mark.slow
+
+
+def launched(folder: Path, *names: str) -> list[int]:
+    """Exit codes of two processes; what they said is shown where the test fails."""
+    codes = []
+    for code, said in ended(started(2, [several_processes.__file__, str(folder), *names])):
+        print(said)
+        codes.append(code)
+    return codes
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder where two processes left what they saw of every case."""
     folder = tmp_path_factory.mktemp("together")
-    found = ended(started(2, [several_processes.__file__, str(folder), *CASES]))
-    assert [code for code, _ in found] == [0, 0], found
+    assert launched(folder, *CASES) == [0, 0]
     return folder
 
 
@@ -49,3 +59,18 @@ def test_two_processes_play_credit_learn_and_spend_what_one_does(name: str, toge
     ours, theirs = moved(first), moved(alone)
     # Adam turns rounding errors of gradients that are nearly 0 into visible steps of a few single weights.
     assert float((ours - theirs).norm()) <= 1e-2 * float(theirs.norm())
+
+
+def test_a_fault_in_one_process_is_on_record_and_the_same_processes_go_on_to_the_same_end(
+    together: Path, tmp_path: Path
+) -> None:
+    assert launched(tmp_path, f"{BROKEN}grpo") == [1, 1]
+    (record,) = records(tmp_path / "runs")
+    assert record.status == "failed"
+    assert record.read("error.txt").decode() == "process 1: Killed\n"
+    assert launched(tmp_path, "grpo") == [0, 0]
+    first, whole = seen(tmp_path, "grpo", 0), seen(together, "grpo", 0)
+    assert [each["after_update"] for each in record.read_json("manifest.json")["resumed"]] == [1]
+    assert first["rollouts"] == whole["rollouts"][1:]
+    assert first["costs"] == whole["costs"]
+    assert all(torch.equal(weights, whole["weights"][key]) for key, weights in first["weights"].items())
