@@ -47,9 +47,9 @@ def describe(policy: LanguageModel) -> dict[str, Any]:
     """What the manifest says of a loaded policy and where it runs."""
     import torch
 
-    together = {"processes": ranks.count()} if ranks.count() > 1 else {}
-    return together | {
+    return {
         "device": device_name(policy.device),
+        "processes": ranks.count(),
         "threads": torch.get_num_threads(),
         "policy_state": policy.state_hash(),
         "policy_parameters": sum(parameter.numel() for parameter in policy.model.parameters()),
