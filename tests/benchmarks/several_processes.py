@@ -19,21 +19,19 @@ from benchmarks.running.session import RunSession
 from policies import ranks
 
 BROKEN = "broken "
-CHEAP = ("evaluate.test_samples=1", "budget.checkpoints=1", "task.max_turns=2", "task.max_action_tokens=40")
-GAME = (
-    *CHEAP,
-    "batch.problems=2",
-    "batch.group_size=4",
-    "budget.updates=2",
-    "algo.micro_batch_size=4",
-)
+CHEAP = ("evaluate.test_samples=1", "budget.checkpoints=1")
+SHORT = (*CHEAP, "task.max_turns=2", "task.max_action_tokens=40")
+UPDATES = ("batch.problems=2", "batch.group_size=4", "budget.updates=2", "algo.micro_batch_size=4")
+GAME = (*SHORT, *UPDATES)
+SUMS = (*CHEAP, *UPDATES, "task=gsm_synth", "task.problems_per_level=60", "task.max_action_tokens=64")
+"""For what learns from solved rollouts only: two turns of Wordle solve nothing."""
 CASES: dict[str, tuple[str, ...]] = {
     "grpo": ("+algo=grpo", *GAME),
     "grpo, means of means, a reference": ("+algo=grpo", "algo.loss_type=grpo", "algo.beta=0.1", *GAME),
     "grpo with an adapter": ("+algo=grpo", "adapter=lora", *GAME),
     "dr_grpo": ("+algo=dr_grpo", *GAME),
     "gdpo": ("+algo=gdpo", *GAME),
-    "rft": ("+algo=rft", *GAME),
+    "rft": ("+algo=rft", *SUMS),
     "vector_grpo, group": ("+algo=vector_grpo", *GAME),
     "vector_grpo, state": ("+algo=vector_grpo", "algo.baseline=state", *GAME),
     "vector_grpo, heads": ("+algo=vector_grpo", "algo.baseline=heads", *GAME),
@@ -41,8 +39,8 @@ CASES: dict[str, tuple[str, ...]] = {
     "feedback_grpo, refine": ("+algo=feedback_grpo", "algo.mode=refine", "algo.shuffled=true", *GAME),
     "feedback_grpo, predict": ("+algo=feedback_grpo", "algo.mode=predict", *GAME),
     "fork_grpo": ("+algo=fork_grpo", *GAME),
-    "gepa": ("+algo=gepa", "algo.valset_size=4", "algo.minibatch_size=2", "budget.updates=4", *CHEAP),
-    "base": ("+algo=base", *CHEAP),
+    "gepa": ("+algo=gepa", "algo.valset_size=4", "algo.minibatch_size=2", "budget.updates=4", *SHORT),
+    "base": ("+algo=base", *SHORT),
 }
 
 
@@ -88,6 +86,8 @@ def watched(folder: Path, words: Sequence[str]) -> dict[str, Any]:
         }
         updates = record.read_rows("ledger.parquet") if summary["updates"] else []
         seen["losses"] = [[row["loss"], row["grad_norm"]] for row in updates if "loss" in row]
+        proposals = record.folder / "proposals.parquet"
+        seen["proposals"] = record.read_rows(proposals.name) if proposals.exists() else []
         seen["solved"] = [row["solved"] for row in record.read_rows("samples.parquet")]
     return seen
 

@@ -49,6 +49,7 @@ def test_two_processes_play_credit_learn_and_spend_what_one_does(name: str, toge
     assert first["rollouts"] == second["rollouts"] == alone["rollouts"]
     assert first["costs"] == alone["costs"]
     assert first["solved"] == alone["solved"]
+    assert first["proposals"] == alone["proposals"]
     assert first["instructions"] == second["instructions"] == alone["instructions"]
     for ours, theirs in zip(first["advantages"], alone["advantages"], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
@@ -57,6 +58,7 @@ def test_two_processes_play_credit_learn_and_spend_what_one_does(name: str, toge
     for ours, theirs in zip(first["losses"], alone["losses"], strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
     ours, theirs = moved(first), moved(alone)
+    assert not alone["losses"] or float(theirs.norm()) > 0, "nothing was learned: an empty comparison"
     # Adam turns rounding errors of gradients that are nearly 0 into visible steps of a few single weights.
     assert float((ours - theirs).norm()) <= 1e-2 * float(theirs.norm())
 
