@@ -1,6 +1,6 @@
 """Runs in several processes, and what is looked at in each: `python several_processes.py FOLDER NAME ...`.
 
-A name that begins with BROKEN is a run in whose second update the second process fails.
+Beside CASES there are BROKEN, a run in whose second update the second process fails, and RESUMED, which goes on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.running.quiet import quiet_libraries
 from benchmarks.running.session import RunSession
 from policies import ranks
 
-BROKEN = "broken "
+BROKEN, RESUMED = "broken grpo", "resumed grpo"
 CHEAP = ("evaluate.test_samples=1", "budget.checkpoints=1")
 SHORT = (*CHEAP, "task.max_turns=2", "task.max_action_tokens=40")
 UPDATES = ("batch.problems=2", "batch.group_size=4", "budget.updates=2", "algo.micro_batch_size=4")
@@ -97,10 +97,10 @@ def main(folder: Path, names: Sequence[str]) -> None:
     quiet_libraries()
     with ranks.joined():
         for name in names:
-            fails = name.startswith(BROKEN) and ranks.rank() == 1
-            step = dies(2, RunSession.step) if fails else RunSession.step
-            with patch.object(RunSession, "step", step):
-                found = watched(folder / "runs", CASES[name.removeprefix(BROKEN)])
+            words, runs = CASES.get(name, CASES["grpo"]), folder / ("runs" if name in CASES else "broken")
+            fails = name == BROKEN and ranks.rank() == 1
+            with patch.object(RunSession, "step", dies(2, RunSession.step) if fails else RunSession.step):
+                found = watched(runs, words)
             torch.save(found, folder / f"{name}-{ranks.rank()}.pt")
 
 

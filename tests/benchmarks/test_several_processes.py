@@ -9,7 +9,7 @@ import pytest
 import several_processes
 import torch
 from processes import ended, started
-from several_processes import BROKEN, CASES, watched
+from several_processes import BROKEN, CASES, RESUMED, watched
 
 from benchmarks.records.record import records
 
@@ -27,9 +27,9 @@ def launched(folder: Path, *names: str) -> list[int]:
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder where two processes left what they saw of every case."""
+    """The folder where two processes left what they saw of every case, and then a run in which one of them failed."""
     folder = tmp_path_factory.mktemp("together")
-    assert launched(folder, *CASES) == [0, 0]
+    assert launched(folder, *CASES, BROKEN) == [1, 1]
     return folder
 
 
@@ -63,16 +63,13 @@ def test_two_processes_play_credit_learn_and_spend_what_one_does(name: str, toge
     assert float((ours - theirs).norm()) <= 1e-2 * float(theirs.norm())
 
 
-def test_a_fault_in_one_process_is_on_record_and_the_same_processes_go_on_to_the_same_end(
-    together: Path, tmp_path: Path
-) -> None:
-    assert launched(tmp_path, f"{BROKEN}grpo") == [1, 1]
-    (record,) = records(tmp_path / "runs")
+def test_a_fault_in_one_process_is_on_record_and_the_same_processes_go_on_to_the_same_end(together: Path) -> None:
+    (record,) = records(together / "broken")
     assert record.status == "failed"
     assert record.read("error.txt").decode() == "process 1: Killed\n"
-    assert launched(tmp_path, "grpo") == [0, 0]
-    first, whole = seen(tmp_path, "grpo", 0), seen(together, "grpo", 0)
+    assert launched(together, RESUMED) == [0, 0]
+    resumed, whole = seen(together, RESUMED, 0), seen(together, "grpo", 0)
     assert [each["after_update"] for each in record.read_json("manifest.json")["resumed"]] == [1]
-    assert first["rollouts"] == whole["rollouts"][1:]
-    assert first["costs"] == whole["costs"]
-    assert all(torch.equal(weights, whole["weights"][key]) for key, weights in first["weights"].items())
+    assert resumed["rollouts"] == whole["rollouts"][1:]
+    assert resumed["costs"] == whole["costs"]
+    assert all(torch.equal(weights, whole["weights"][key]) for key, weights in resumed["weights"].items())
