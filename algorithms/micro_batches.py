@@ -14,7 +14,7 @@ Cut = Callable[[Sequence[int], int], list[int]]
 """From the lengths of rollouts, in ascending order, and a number of parts to how many rollouts each part has."""
 
 
-def by_length(parts: list[dict[str, Any]], cut: Cut) -> list[dict[str, Any]]:
+def by_length(parts: list[dict[str, Any]], cut: Cut, times: int = 1) -> list[dict[str, Any]]:
     """The same rollouts, sorted into micro-batches of like length, without the columns that are padding in all rows.
 
     The loss does not see the difference where it is normalised over the whole update (`dapo`), nor, where each
@@ -24,17 +24,16 @@ def by_length(parts: list[dict[str, Any]], cut: Cut) -> list[dict[str, Any]]:
     Args:
         parts: TRL's micro-batches.
         cut: where the sorted rollouts are cut.
-
-    Returns:
-        As many micro-batches.
+        times: how many micro-batches become of each, on average.
     """
+    count = len(parts) * times
     whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0] if parts[0][key].dim() > 0}
     lengths = whole["completion_mask"].sum(1) + whole["prompt_mask"].sum(1)
     order = lengths.argsort(stable=True)
     trained = order[(whole["completion_mask"] * whole["tool_mask"]).sum(1)[order] > 0]
-    rows = trained if len(trained) >= len(parts) else order
+    rows = trained if len(trained) >= count else order
     sorted_parts = []
-    for chosen in torch.split(rows, cut(lengths[rows].tolist(), len(parts))):
+    for chosen in torch.split(rows, cut(lengths[rows].tolist(), count)):
         part = dict(parts[0]) | {key: tensor[chosen] for key, tensor in whole.items()}
         prompt, completion = (int(part[f"{name}_mask"].sum(1).max()) for name in ("prompt", "completion"))
         for key, tensor in part.items():

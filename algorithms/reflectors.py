@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from algorithms.api import Session, State
+from policies import ranks
 from policies.api import Rollout, Sampling
 from tasks.api import Task
 from tasks.errors import BadInput, require
@@ -259,10 +260,15 @@ class PolicyReflector(Reflector):
 
     def _write(self, ids: list[int]) -> list[int]:
         sampling = Sampling(temperature=self.config.temperature)
-        sampler = self.policy.sampler(self.config.max_tokens, sampling, self.session.rng.getrandbits(48))
-        sampler.add(ids)
-        (action,) = sampler.actions()
-        return action.ids
+        seed = self.session.rng.getrandbits(48)
+
+        def written() -> list[int]:
+            sampler = self.policy.sampler(self.config.max_tokens, sampling, seed)
+            sampler.add(ids)
+            (action,) = sampler.actions()
+            return action.ids
+
+        return ranks.once(written)
 
 
 class EndpointReflector(Reflector):

@@ -4,6 +4,9 @@ Three hooks into TRL 1.16 carry everything (tests/algorithms/test_trl_hooks.py f
 `rollout_func` plays our episodes and returns `env_mask`; `_calculate_rewards` is listened to for the reward matrix; and
 `_generate_and_score_completions` has its `advantages` replaced by what `credit` says, [B] or [B, N].
 
+A run in several processes (policies/ranks.py) has the whole update in each of them, played together and credited alike;
+each trains on its share of the micro-batches, and DistributedDataParallel averages the gradients.
+
 Two more save time and change no number: the rollouts of an update are cut into micro-batches by length
 (algorithms/micro_batches.py), and only what the loss needs is computed of each (algorithms/token_logprobs.py).
 """
@@ -20,12 +23,14 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import set_seed
 
 from algorithms.api import Session
 from algorithms.batch import Demonstration, RolloutBatch, build_batch, masks_once
 from algorithms.credit_samples import FIRST, LAST, credit_rows
 from algorithms.micro_batches import by_length, by_rows, by_tokens
 from algorithms.token_logprobs import token_logprobs
+from policies import ranks
 from policies.api import Rollout
 from policies.language_model import LanguageModel
 from tasks.api import Task
@@ -69,6 +74,10 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         )
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
+        if ranks.count() > 1:
+            set_seed(self.args.seed)  # TRL gave each process another one.
+            # TRL would put together what all of them have whole, in parts that need not be of one size.
+            self.accelerator.gather = lambda tensor: tensor
 
     def _play(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
         problems = [self.problems[id_] for id_ in prompts[:: self.rows_per_problem]]
@@ -94,6 +103,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         return self.reward_matrix
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
+        inputs = [each for part in ranks.gather(inputs) for each in part]
         output = super()._generate_and_score_completions(inputs)
         # Trees have no groups of one size: their credit goes by `Rollout.node`.
         size = 1 if self.rollouts[0].forks else self.algorithm.config.group_size
@@ -102,14 +112,14 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         assert self.reward_matrix is not None
         rewards = self.reward_matrix[: len(self.rollouts)]
         batch = build_batch(self.rollouts, size, self.task.components, device, ends, rewards)
-        advantages = self.algorithm.credit(batch)
+        advantages = ranks.first(self.algorithm.credit(batch))
         check_advantages(advantages, batch)
         if self.state.global_step == 0:
             self.session.keep(FIRST, credit_rows(batch, advantages, 1))
         self.credited = (batch, advantages)
         fillers = len(output["completion_ids"]) - len(self.rollouts)
         output["advantages"] = torch.cat([advantages, advantages.new_zeros(fillers, *advantages.shape[1:])])
-        extra = self.algorithm.demonstrations(batch)
+        extra = ranks.first(self.algorithm.demonstrations(batch))
         self._book_update(batch, extra)
         return with_demonstrations(output, extra, self.policy.tokenizer.pad_token_id) if extra else output
 
@@ -119,9 +129,9 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         if fresh:
             # Other losses average within micro-batches, which must then be equally many rollouts.
             cut = by_tokens if self.loss_type == "dapo" else by_rows
-            parts = by_length(self._buffered_inputs, cut)  # type: ignore[has-type]
-            self._buffered_inputs = parts
-            inputs = parts[self._step % self.args.steps_per_generation]
+            parts = by_length(self._buffered_inputs, cut, ranks.count())  # type: ignore[has-type]
+            self._buffered_inputs = parts[ranks.rank() :: ranks.count()]
+            inputs = self._buffered_inputs[self._step % self.args.steps_per_generation]
         return inputs
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
@@ -252,7 +262,7 @@ def trl_config(algorithm: PolicyGradient, policy: LanguageModel, task: Task, ses
     """TRL's configuration for our own. Everything left out is TRL's default."""
     config = algorithm.config
     per_problem = algorithm.rollouts_per_problem(task)
-    size = config.problems_per_update * per_problem
+    size = config.problems_per_update * per_problem // ranks.count()
     micro_batch = config.micro_batch(size)
     on_cuda = policy.device.type == "cuda"
     return TrlConfig(
@@ -281,5 +291,6 @@ def trl_config(algorithm: PolicyGradient, policy: LanguageModel, task: Task, ses
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=on_cuda,
+        ddp_find_unused_parameters=False,
         **algorithm.trl_settings(),
     )

@@ -22,6 +22,7 @@ from benchmarks.config import RunConfig, check_config, compose_config
 from benchmarks.records.record import Record
 from benchmarks.running.interruption import stoppable
 from benchmarks.wording import duration
+from policies import ranks
 from policies.source import find_source
 from tasks.api import Task
 from tasks.errors import BadInput, require
@@ -226,6 +227,7 @@ def campaign(overrides: Sequence[str], state: Path, allowed: float | None, say: 
     """
     from filelock import FileLock, Timeout
 
+    require(not ranks.started_together(), "a campaign starts processes of its own; start it without the launcher")
     began = time.monotonic()
     until = float("inf") if allowed is None else began + allowed - STOPPING_S
     state.mkdir(parents=True, exist_ok=True)

@@ -20,8 +20,9 @@ from benchmarks.running.quiet import quiet_libraries
 from benchmarks.running.sharing import status_in, upload_left
 from benchmarks.running.store_lock import holder_in_store
 from benchmarks.running.workers import Sweep, ending_workers
+from policies import ranks
 from tasks.api import Task
-from tasks.errors import BadInput, RunFailed
+from tasks.errors import BadInput, RunFailed, require
 
 MULTIRUN = ("-m", "--multirun")
 DRY_RUN = "--dry-run"
@@ -40,11 +41,18 @@ def launch(words: Sequence[str]) -> int:
         RunFailed: a run that could not go on, or that another process is at work on.
         KeyboardInterrupt: Ctrl-C, which ends a sweep too; the record is marked interrupted.
     """
+    with ranks.joined():
+        return _launch(words)
+
+
+def _launch(words: Sequence[str]) -> int:
     overrides = [word for word in words if word not in (*MULTIRUN, DRY_RUN)]
     for word in overrides:
         if word.startswith("-"):
             raise BadInput(f"unknown option {word}; run takes KEY=VALUE overrides, -m and {DRY_RUN}")
     many = any(word in MULTIRUN for word in words)
+    alone = f"{DRY_RUN} and -m work in one process; leave them out, or start it without the launcher"
+    require(ranks.count() == 1 or not (many or DRY_RUN in words), alone)
     if DRY_RUN in words:
         from benchmarks.running.plan import plan
 
@@ -81,10 +89,12 @@ def run_one(config: RunConfig, overrides: Sequence[str]) -> None:
     from benchmarks.analysis.table import read_table, render
     from benchmarks.running.run import run
 
-    console = Console()
+    console = Console(quiet=not ranks.is_first())
     outcome = run(config, console, command_line(["run", *overrides]))
     if outcome.held_by:
         raise RunFailed(f"{outcome.record.name}: {outcome.held_by} is at work on it")
+    if not ranks.is_first():
+        return
     if not outcome.ran:
         console.print(f"{outcome.record.name} is complete already; force=true runs it again", highlight=False)
     name = outcome.record.name

@@ -58,11 +58,21 @@ class Row:
 class BatchedSampler:
     """See `policies.sampler.Sampler`."""
 
-    def __init__(self, model: Any, *, pad: int, ends: Sequence[int], limit: int, sampling: Sampling, seed: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        pad: int,
+        ends: Sequence[int],
+        limit: int,
+        sampling: Sampling,
+        seed: int,
+        first: int = 0,
+    ) -> None:
         self.decoder = build_decoder(model)
         self.device = model.device
         self.pad, self.ends, self.limit, self.sampling, self.seed = pad, frozenset(ends), limit, sampling, seed
-        self.keys = itertools.count()
+        self.keys = itertools.count(first)
         self.queue: deque[Row] = deque()
         self.writing: list[Row] = []
         self.reading: list[Row] = []

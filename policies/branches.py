@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from policies import ranks
+
 if TYPE_CHECKING:
     from policies.language_model import LanguageModel
 
@@ -46,7 +48,7 @@ class Scores:
 def score_branches(
     policy: LanguageModel, trunks: Sequence[list[int]], branches: Sequence[Sequence[Branch]], temperature: float
 ) -> tuple[list[Scores], float]:
-    """Score trunks and their branches under the policy as it is.
+    """Score trunks and their branches under the policy as it is; the processes of a run share the passes.
 
     Args:
         trunks: token ids, one row each.
@@ -60,15 +62,16 @@ def score_branches(
         len(trunk) + sum(len(b.context) + len(b.target) for b in own)
         for trunk, own in zip(trunks, branches, strict=True)
     ]
-    found: dict[int, Scores] = {}
+    mine: dict[int, Scores] = {}
     training = policy.model.training
     policy.model.eval()
     try:
-        for rows in passes(sizes):
+        for rows in list(passes(sizes))[ranks.rank() :: ranks.count()]:
             scored = _score(policy, [trunks[row] for row in rows], [branches[row] for row in rows], temperature)
-            found |= dict(zip(rows, scored, strict=True))
+            mine |= dict(zip(rows, scored, strict=True))
     finally:
         policy.model.train(training)
+    found = {row: scores for part in ranks.gather(mine) for row, scores in part.items()}
     return [found[row] for row in range(len(trunks))], sum(policy.shape.forward(size, heads=size) for size in sizes)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from policies import ranks
 from policies.api import PlayCost, Rollout, Sampling
 from tasks.api import Episode, Problem, Task
 
@@ -57,6 +58,9 @@ def play_forks(
 ) -> tuple[list[Rollout], PlayCost]:
     """Play every problem as a tree.
 
+    Of a run in several processes the first plays alone: which random stream a fork draws from goes by the order in
+    which the others' actions end.
+
     Args:
         policy: who plays.
         task: whose environment judges; it must judge the same action alike when a game is played again.
@@ -69,6 +73,12 @@ def play_forks(
         The leaves: one rollout per way through a tree, those of a problem side by side and in the order of
         `Rollout.forks`. And what they cost, every action counted once.
     """
+    return ranks.once(lambda: _play_forks(policy, task, problems, forks, sampling, seed))
+
+
+def _play_forks(
+    policy: LanguageModel, task: Task, problems: Sequence[Problem], forks: int, sampling: Sampling, seed: int
+) -> tuple[list[Rollout], PlayCost]:
     sampler = policy.sampler(policy.action_limit(task), sampling, seed)
     cost = PlayCost()
     leaves: list[Rollout] = []

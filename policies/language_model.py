@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from policies import ranks
 from policies.adapter import AdapterConfig, attach, check_quantisation, four_bits, restore
 from policies.api import PlayCost, Rollout, Sampling, Turn
 from policies.chat import Chat
@@ -55,7 +56,7 @@ class LanguageModel:
         sampling: Sampling,
         seed: int,
     ) -> tuple[list[Rollout], PlayCost]:
-        """Play every problem `group_size` times.
+        """Play every problem `group_size` times; the processes of a run share the games and all get all of them.
 
         Args:
             task: whose environment judges.
@@ -67,16 +68,17 @@ class LanguageModel:
         Returns:
             Rollouts in the order of `problems`, each problem's group side by side, and what they cost.
         """
-        sampler = self.sampler(self.action_limit(task), sampling, seed)
+        mine = ranks.share(len(problems) * group_size)
+        sampler = self.sampler(self.action_limit(task), sampling, seed, first=mine.start)
         rollouts: list[Rollout] = []
         games: dict[int, tuple[Episode, Rollout]] = {}
-        for group, problem in enumerate(problems):
-            for _ in range(group_size):
-                episode = task.start(problem)
-                prompt = self.chat.prompt(self.instructions, episode.messages)
-                rollout = Rollout(problem=problem, group=group, prompt_ids=prompt)
-                rollouts.append(rollout)
-                games[sampler.add(prompt)] = (episode, rollout)
+        for number in mine:
+            group = number // group_size
+            episode = task.start(problems[group])
+            prompt = self.chat.prompt(self.instructions, episode.messages)
+            rollout = Rollout(problem=problems[group], group=group, prompt_ids=prompt)
+            rollouts.append(rollout)
+            games[sampler.add(prompt)] = (episode, rollout)
         score_s = 0.0
         with self.playing():
             for action in sampler.actions():
@@ -88,7 +90,8 @@ class LanguageModel:
                     sampler.feed(action.key, reply)
                 else:
                     rollout.messages = episode.messages
-        return rollouts, self._cost(rollouts, score_s)
+        everyone = [each for part in ranks.gather(rollouts) for each in part]
+        return everyone, self._cost(everyone, score_s)
 
     @contextmanager
     def playing(self) -> Iterator[None]:
@@ -100,11 +103,19 @@ class LanguageModel:
         finally:
             self.model.train(training)
 
-    def sampler(self, limit: int, sampling: Sampling, seed: int) -> Sampler:
-        """A sampler that has read nothing yet, of the kind that the configuration names."""
+    def sampler(self, limit: int, sampling: Sampling, seed: int, first: int = 0) -> Sampler:
+        """A sampler that has read nothing yet, of the kind that the configuration names; `first` is its first key."""
         pad, end = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
-        name = self.config.sampler
-        return build_sampler(name, self.model, pad=pad, ends=[end], limit=limit, sampling=sampling, seed=seed)
+        return build_sampler(
+            self.config.sampler,
+            self.model,
+            pad=pad,
+            ends=[end],
+            limit=limit,
+            sampling=sampling,
+            seed=seed,
+            first=first,
+        )
 
     def action_limit(self, task: Task) -> int:
         """Tokens that one action may have: the task's word, or less where the policy says so."""
@@ -137,7 +148,7 @@ class LanguageModel:
     def sample(
         self, contexts: Sequence[list[int]], limit: int, sampling: Sampling, seed: int
     ) -> tuple[list[list[int]], PlayCost]:
-        """Write one action after each context.
+        """Write one action after each context; the processes of a run share them and all get all of them.
 
         Args:
             contexts: token ids, each ending where the assistant begins to write.
@@ -148,12 +159,13 @@ class LanguageModel:
         Returns:
             The sampled ids of each action, and what they cost; each counts as a rollout.
         """
-        sampler = self.sampler(limit, sampling, seed)
-        for context in contexts:
-            sampler.add(context)
+        mine = ranks.share(len(contexts))
+        sampler = self.sampler(limit, sampling, seed, first=mine.start)
+        for number in mine:
+            sampler.add(contexts[number])
         with self.playing():
             found = {action.key: action.ids for action in sampler.actions()}
-        actions = [found[key] for key in range(len(contexts))]
+        actions = [ids for part in ranks.gather([found[key] for key in mine]) for ids in part]
         cost = PlayCost(rollouts=len(contexts))
         for context, action in zip(contexts, actions, strict=True):
             cost.prompt_tokens += len(context)

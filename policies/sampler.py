@@ -36,7 +36,7 @@ class Action:
 
 
 class Sampler(Protocol):
-    """Samples an action for every sequence that waits for one. Keys count up from 0 in the order of entering."""
+    """Samples an action for every sequence that waits for one. Keys count up in the order of entering."""
 
     def add(self, ids: list[int]) -> int:
         """Enter a sequence; returns its key."""
@@ -57,7 +57,7 @@ class Sampler(Protocol):
 
 
 def build_sampler(
-    name: str, model: Any, *, pad: int, ends: Sequence[int], limit: int, sampling: Sampling, seed: int
+    name: str, model: Any, *, pad: int, ends: Sequence[int], limit: int, sampling: Sampling, seed: int, first: int = 0
 ) -> Sampler:
     """A sampler that has read nothing yet.
 
@@ -69,6 +69,7 @@ def build_sampler(
         limit: tokens that an action may have.
         sampling: how actions are drawn.
         seed: of the draws.
+        first: the first sequence's key, where other processes sample those before it (`batched` only).
 
     Raises:
         BadInput: `batched` cannot run this model.
@@ -79,7 +80,7 @@ def build_sampler(
         return HFSampler(model, pad=pad, ends=ends, limit=limit, sampling=sampling, seed=seed)
     from policies.batched_sampler import BatchedSampler
 
-    return BatchedSampler(model, pad=pad, ends=ends, limit=limit, sampling=sampling, seed=seed)
+    return BatchedSampler(model, pad=pad, ends=ends, limit=limit, sampling=sampling, seed=seed, first=first)
 
 
 def draw(logits: torch.Tensor, sampling: Sampling, chances: torch.Tensor) -> torch.Tensor:

@@ -50,12 +50,26 @@ class Ledger:
     _stack: list[str] = field(default_factory=lambda: ["other"])
     _marks: dict[str, float] = field(default_factory=dict)
     _booked: dict[str, float] = field(default_factory=dict)
+    _read: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def _tick(self) -> None:
         readings = {"wall_s": self.clock(), **{name: read() for name, read in self.meters.items()}}
         for name, mark in self._marks.items():
             self.totals[f"{self._stack[-1]}/{name}"] += readings[name] - mark
+            self._read[f"{self._stack[-1]}/{name}"] += readings[name] - mark
         self._marks = readings
+
+    def lend(self) -> dict[str, float]:
+        """What this process's meters, not its clock, read since the last call: `PHASE/METER`."""
+        self._tick()
+        read = {key: value for key, value in self._read.items() if not key.endswith("/wall_s")}
+        self._read.clear()
+        return read
+
+    def take_in(self, read: Mapping[str, float]) -> None:
+        """Book what another process of the same run lent."""
+        for key, value in read.items():
+            self.totals[key] += value
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

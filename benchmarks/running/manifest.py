@@ -13,6 +13,7 @@ import psutil
 
 from benchmarks.records.record import RECORD_VERSION
 from benchmarks.records.redaction import redact
+from policies import ranks
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +49,7 @@ def describe(policy: LanguageModel) -> dict[str, Any]:
 
     return {
         "device": device_name(policy.device),
+        "processes": ranks.count(),
         "threads": torch.get_num_threads(),
         "policy_state": policy.state_hash(),
         "policy_parameters": sum(parameter.numel() for parameter in policy.model.parameters()),

@@ -17,9 +17,9 @@ from benchmarks.records.record import RECORD_VERSION, Record, open_record
 from benchmarks.running.attempt import account, end, known, say_where
 from benchmarks.running.budget import refuse_unmeasurable
 from benchmarks.running.evaluation import Evaluation, sample_rows
-from benchmarks.running.interruption import stoppable, unstoppable
+from benchmarks.running.interruption import ignore_interruptions, stoppable, unstoppable
 from benchmarks.running.ledger import Ledger
-from benchmarks.running.lock import Held, held
+from benchmarks.running.lock import Held
 from benchmarks.running.manifest import describe, manifest
 from benchmarks.running.out_of_memory import free_memory, is_out_of_memory, remembered, smaller
 from benchmarks.running.preflight import refuse_unfit
@@ -27,8 +27,10 @@ from benchmarks.running.progress import Progress
 from benchmarks.running.session import RunSession
 from benchmarks.running.sharing import complete_in_store, shared
 from benchmarks.running.state import StateStore
+from benchmarks.running.together import ended_alike, owned, reason, refuse_undividable, started_alike, states_of
 from benchmarks.running.tracking import open_tracker
 from benchmarks.running.warmstart import book, find_or_make
+from policies import ranks
 from policies.source import Source, find_source
 from tasks.api import Task
 
@@ -67,40 +69,32 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
             task: Task = config.task_class(config.task)
             source = find_source(config.policy)
             refuse_unmeasurable(config)
+            refuse_undividable(config, task)
             record = open_record(config.results, config.run_name(task.fingerprint()))
             try:
-                lock = holding.enter_context(held(config.results, record.name))
+                record, lock = holding.enter_context(owned(record))
                 if not config.force and complete_in_store(config.store, record):
                     return Outcome(record, ran=False)
                 sharing = holding.enter_context(shared(config.store, record, config.upload_every_s, say))
             except Held as other:
                 return Outcome(record, ran=False, held_by=str(other))
-
-            def allowed() -> None:
-                lock.must_be_held()
-                if sharing:
-                    sharing.lock.must_be_held()
-
-            def saved() -> None:
-                if sharing:
-                    sharing.saved()
-
-            states = holding.enter_context(closing(StateStore(record.folder, allowed, saved)))
+            states = holding.enter_context(closing(states_of(record, lock, sharing)))
             if sharing and sharing.settle(states, force=config.force):
                 return Outcome(record, ran=False)
-            complete = record.status == "complete"
+            complete = ranks.first(record.status == "complete")
             if complete or config.force:
                 states.remove()
             if complete and not config.force:
                 return Outcome(record, ran=False)
             refuse_unfit(config, source, task)
             about = manifest(config, task.fingerprint(), source.label, command)
-            if states.exist():
+            goes_on = ranks.first(states.exist())
+            if goes_on:
                 about |= {key: value for key, value in known(record).items() if key == "out_of_memory"}
             else:
                 record.write_json("manifest.json", about)
             record.write_status("running")
-            record.clear(goes_on=states.exist())
+            record.clear(goes_on=goes_on)
             record.write("config.yaml", OmegaConf.to_yaml(config.resolved).encode())
             if sharing:
                 sharing.begin()
@@ -141,9 +135,10 @@ def attempt(
                 source = warm.source if warm else source
                 policy = load(config, source, task)
                 equip(ledger, policy)
-                progress.follow(open_tracker(config, record.name))
+                progress.follow(open_tracker(config, record.name) if ranks.is_first() else None)
                 fresh |= describe(policy) | {"peak_flops_per_s": ledger.peak_flops_per_s}
                 session = RunSession(config, policy, task, record, progress, Path(scratch), ledger, states)
+                started_alike(session)
                 if warm:
                     book(config, warm, ledger, resumed=session.saving.resumed_after is not None)
                 about = account(record, fresh, session.saving.resumed_after)
@@ -156,12 +151,15 @@ def attempt(
             close(config, session, source, about)
             states.remove()
             return True
-        except BaseException as error:
+        except BaseException as caught:
+            if ranks.count() > 1:
+                ignore_interruptions()  # The launcher sends them as soon as it sees one process end.
+            error = reason(caught)
             size = smaller(config) if is_out_of_memory(error) else None
             if size is None:
                 with unstoppable():
-                    reason = end(record, session, error)
-                raise reason from error
+                    told = end(record, session, error)
+                raise told from error
             updates = len(session.ledger.rows) if session else 0
             halving = {"after_update": updates, "micro_batch_size": size}
             fresh["out_of_memory"] = [*fresh.get("out_of_memory", []), halving]
@@ -183,12 +181,15 @@ def equip(ledger: Ledger, policy: LanguageModel) -> None:
     from benchmarks.running.machine import meters, peak_flops_per_s
 
     ledger.meters = meters(policy.device)
-    ledger.peak_flops_per_s = peak_flops_per_s(policy.device, policy.model.dtype)
+    if policy.device.type == "cpu" and ranks.local_rank() > 0:
+        ledger.meters.pop("energy_j", None)  # It counts the whole machine, and the first process reads it.
+    ledger.peak_flops_per_s = sum(ranks.gather(peak_flops_per_s(policy.device, policy.model.dtype)))
 
 
 def close(config: RunConfig, session: RunSession, source: Source, about: dict[str, Any]) -> None:
     """Evaluate the final and the starting policy on test, the only time that test is touched, and end the record."""
     session.open()
+    ended_alike(session)
     if session.curve[-1]["spent/updates"] != len(session.ledger.rows):
         session.checkpoint()
     found: dict[str, Evaluation] = {}
@@ -208,6 +209,7 @@ def close(config: RunConfig, session: RunSession, source: Source, about: dict[st
             rows = [sample_rows(session.task, evaluations[stage].rollouts, stage) for stage in sorted(evaluations)]
             if rows:
                 session.record.write_rows(file, [row for stage in rows for row in stage])
+        session.add_up()
         session.save()
         # In this phase, so that no cost of the algorithm moves while it is summed up.
         session.record.write_json("summary.json", summary(config, session, found, greedy, about))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.running.state import Saved, StateStore, pack, unpack
+from policies import ranks
 from tasks.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Saving:
         log = self.session.log
         self._pending.append({"row": self.session.ledger.rows[-1], "log": log[self._logged :]})
         self._logged = len(log)
-        if last or time.monotonic() - self._when >= self.every_s:
+        if ranks.first(last or time.monotonic() - self._when >= self.every_s):
             state = self._ask()
             if state is not None:
                 self.save(state)

@@ -16,6 +16,7 @@ from benchmarks.running.progress import Progress
 from benchmarks.running.saving import Saving
 from benchmarks.running.silence import silence
 from benchmarks.running.state import StateStore
+from policies import ranks
 from tasks.api import Problem, Split, Task
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class RunSession:
 
     def open(self) -> bool:
         """Whether there is budget left."""
-        share, limit = self.config.budget.share(self.ledger.spent())
+        share, limit = self.config.budget.share(self._spent())
         if share >= 1:
             self.stopped_by = limit
         return share < 1
@@ -92,7 +93,7 @@ class RunSession:
 
     def remaining(self) -> dict[str, float]:
         """What is left of each limit that is set."""
-        spent = self.ledger.spent()
+        spent = self._spent()
         return {name: limit - (spent[name] or 0.0) for name, limit in self.config.budget.limits().items()}
 
     def sample(self, contexts: Sequence[list[int]], sampling: Sampling) -> list[list[int]]:
@@ -106,6 +107,10 @@ class RunSession:
     def _within_memory(self, sampling: Sampling) -> Sampling:
         """No more episodes side by side than in an evaluation, whose number is set to fit the device."""
         return replace(sampling, batch_size=min(sampling.batch_size, self.config.evaluate.batch_size))
+
+    def _spent(self) -> dict[str, float | None]:
+        """What was spent, by the first process's ledger: all processes decide alike."""
+        return ranks.first(self.ledger.spent())
 
     def _next_seed(self) -> int:
         self.plays += 1
@@ -128,9 +133,10 @@ class RunSession:
         """Close one update."""
         from benchmarks.running.machine import peak_memory
 
+        self.add_up()
         self.ledger.close_row({**metrics, **peak_memory(self.policy.device)})
         with self.ledger.phase("record"):
-            spent = self.ledger.spent()
+            spent = self._spent()
             share, _ = self.config.budget.share(spent)
             self.saving.update_done(last=share >= 1)
             self.progress.step(len(self.ledger.rows), share, spent, metrics)
@@ -148,8 +154,9 @@ class RunSession:
         """Make the run resumable, and put back what an earlier process saved."""
         found = self.saving.resumable(state, weights)
         if found is not None:
-            share, _ = self.config.budget.share(self.ledger.spent())
-            self.progress.step(len(self.ledger.rows), share, self.ledger.spent(), {})
+            spent = self._spent()
+            share, _ = self.config.budget.share(spent)
+            self.progress.step(len(self.ledger.rows), share, spent, {})
             self._evaluate_where_due(share)
         return found
 
@@ -184,6 +191,11 @@ class RunSession:
         with self.ledger.phase("record"):
             self.progress.evaluated(found.metrics)
             self.save()
+
+    def add_up(self) -> None:
+        """Have the first process's ledger book what the other processes' meters read."""
+        for read in ranks.gather(self.ledger.lend())[1:]:
+            self.ledger.take_in(read)
 
     def measure(self, policy: LanguageModel, split: Split, *, greedy: bool = False) -> Evaluation:
         """Evaluate a policy; its time and cost are booked to `evaluate`."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.running.ledger import METERED, Ledger
 from benchmarks.running.warmstart_store import FOLDER, settle_warm_start
+from policies import ranks
 from policies.imitation import ImitationConfig
 from policies.source import Source, fingerprint
 from tasks.api import Message, Task
@@ -103,6 +104,8 @@ def find_or_make(config: RunConfig, source: Source, task: Task, say: Say) -> War
     Raises:
         BadInput: the policy cannot be loaded, or may not write as long actions as the transcripts have.
         StoreAway: records go to a store, which does not answer.
+        BadInput: the policy cannot be loaded, or may not write as long actions as the transcripts have; or several
+            processes would make it.
     """
     from filelock import FileLock
 
@@ -125,6 +128,16 @@ def find_or_make(config: RunConfig, source: Source, task: Task, say: Say) -> War
             made = not (folder / ABOUT).is_file()
             if made:
                 make()
+        made = not (folder / ABOUT).is_file()
+        if made:
+            told = (
+                f"warmstart=sft: {folder.name} is to be made by one process; run +algo=base with one, then go on with"
+            )
+            require(ranks.count() == 1, f"{told} {ranks.count()}")
+            unfinished = folder.with_suffix(".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            _make(config, source, task, chats, unfinished, say)
+            unfinished.rename(folder)
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     if not made:
         say(f"warm start {folder.name}: found, {_told(about)}")

@@ -119,7 +119,9 @@ def test_a_run_leaves_the_record_in_the_store_and_is_not_made_again(
         same = run(configured(tmp_path / "local", "+algo=base"), Console(file=nowhere), "test").record
     assert outcome(copy) == outcome(same)
     assert copy.name == same.name
-    assert sorted(path.name for path in copy.folder.iterdir()) == sorted(path.name for path in same.folder.iterdir())
+    assert {path.name for path in copy.folder.iterdir()} == {path.name for path in same.folder.iterdir()} - {"policy"}
+    kept = {f"{same.name}/policy/{path.name}": path.stat().st_size for path in (same.folder / "policy").iterdir()}
+    assert {key: entry.size for key, entry in Store(URL).list().items() if "/policy/" in key} == kept
     before = Store(URL).list()
     for machine in (here, there):
         assert not machine.run("+algo=base").ran

@@ -1,0 +1,166 @@
+"""What is different about a run that several processes make together (policies/ranks.py).
+
+The first process owns lock, record, states, progress and tracker; the others go the same way and write nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from algorithms.policy_gradient import PolicyGradient
+from benchmarks.records.record import Record, Status
+from benchmarks.running.budget import asks_endpoint
+from benchmarks.running.lock import Held, Lock, held
+from benchmarks.running.out_of_memory import is_out_of_memory
+from benchmarks.running.state import StateStore
+from policies import ranks
+from tasks.api import Task
+from tasks.errors import BadInput, RunFailed, require
+
+if TYPE_CHECKING:
+    import torch
+
+    from benchmarks.config import RunConfig
+    from benchmarks.running.session import RunSession
+    from benchmarks.running.sharing import Sharing
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritten(Record):
+    """A record as the processes see it that do not own it."""
+
+    def write(self, file: str, data: bytes) -> None:
+        """Nothing: the first process writes it."""
+
+    def write_status(self, status: Status) -> None:
+        """Nothing, likewise."""
+
+    def keep_policy(self, save: Callable[[Path], None]) -> None:
+        """Nothing, likewise."""
+
+    def clear(self, *, goes_on: bool = False) -> None:
+        """Nothing, likewise."""
+
+
+class Unsaved(StateStore):
+    """A run's states as the processes see them that do not own it: to be read."""
+
+    def save(
+        self,
+        updates: int,
+        about: Mapping[str, Any],
+        tensors: Mapping[str, torch.Tensor],
+        log: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Nothing: the first process writes them."""
+
+    def remove(self) -> None:
+        """Nothing, likewise."""
+
+
+@contextmanager
+def owned(record: Record) -> Iterator[tuple[Record, Lock | None]]:
+    """A record while it is this run's: for the first process to write, under its lock, for the others to read.
+
+    Raises:
+        Held: another run is at work on it.
+    """
+    with ExitStack() as holding:
+        held_by, lock = "", None
+        if ranks.is_first():
+            try:
+                lock = holding.enter_context(held(record.folder.parent, record.name))
+            except Held as other:
+                held_by = str(other)
+        if held_by := ranks.first(held_by):
+            raise Held(held_by)
+        yield (record if lock else Unwritten(record.folder)), lock
+
+
+def states_of(record: Record, lock: Lock | None, sharing: Sharing | None) -> StateStore:
+    """The states of a run that `owned` has given: for the first process to write, for the others to read."""
+    if lock is None:
+        return Unsaved(record.folder)
+
+    def allowed() -> None:
+        lock.must_be_held()
+        if sharing:
+            sharing.lock.must_be_held()
+
+    def saved() -> None:
+        if sharing:
+            sharing.saved()
+
+    return StateStore(record.folder, allowed, saved)
+
+
+def refuse_undividable(config: RunConfig, task: Task) -> None:
+    """Refuse what several processes cannot do together.
+
+    Raises:
+        BadInput: what it is, and what would be right.
+    """
+    count = ranks.count()
+    if count == 1:
+        return
+    told = f"a run in {count} processes"
+    sampler, device = config.policy.sampler, config.policy.device
+    require(sampler == "batched", f"policy.sampler={sampler} has one random stream for all games; {told} needs batched")
+    require(config.budget.on_oom == "fail", f"budget.on_oom={config.budget.on_oom}: {told} cannot try again; use fail")
+    require(":" not in device, f"policy.device={device}: {told} gives each one its own; use auto, cuda or cpu")
+    require(
+        config.store is None, f"results.dir={config.where}: {told} keeps its record in a folder; sweeps go to stores"
+    )
+    require(not asks_endpoint(config), f"algo.reflector=endpoint: {told} would ask once each; use one process")
+    if issubclass(config.algorithm_class, PolicyGradient):
+        algorithm = config.algorithm_class(config.algo)
+        each, problems = algorithm.rollouts_per_problem(task), config.algo.problems_per_update
+        divides = problems * each % count == 0
+        require(divides, f"{problems} problems x {each} rollouts do not divide among {count} processes")
+    _refuse_missing_gpu(config)
+
+
+def _refuse_missing_gpu(config: RunConfig) -> None:
+    import torch
+
+    from policies.language_model import choose_device
+
+    if choose_device(config.policy.device).type == "cuda":
+        there, wanted = torch.cuda.device_count(), ranks.local_rank() + 1
+        require(wanted <= there, f"there are {there} GPUs, and a process each is needed; start at most {there}")
+
+
+def started_alike(session: RunSession) -> None:
+    """Refuse to go on where the processes do not go on from the same state.
+
+    Raises:
+        RunFailed: they read different ones.
+    """
+    found = ranks.gather(session.saving.resumed_after)
+    if len(set(found)) > 1:
+        told = ", ".join(str(updates) for updates in found)
+        raise RunFailed(f"the processes read different states of this run (updates {told}); do they share a disk?")
+
+
+def ended_alike(session: RunSession) -> None:
+    """Refuse to measure a policy of which the processes have different ones.
+
+    Raises:
+        RunFailed: they do.
+    """
+    if len(set(ranks.gather(session.policy.state_hash() if ranks.count() > 1 else ""))) > 1:
+        raise RunFailed("the processes have come to different policies: the algorithm does something in one alone")
+
+
+def reason(error: BaseException) -> BaseException:
+    """Why the run ends: this process's error, or, where it only felt another process's end, why that one ended."""
+    ranks.tell(error)
+    other = ranks.ended_by()
+    own = isinstance(error, BadInput | RunFailed) or is_out_of_memory(error)
+    if other is None or own or not isinstance(error, RuntimeError | KeyboardInterrupt):
+        return error
+    return KeyboardInterrupt() if other == ranks.INTERRUPTED else RunFailed(other)
