@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import MISSING, asdict, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,21 @@ SHARED = {
 def presets(group: str) -> list[str]:
     """Names of our presets of a group."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+@cache
+def plain_values(group: str, name: str) -> dict[str, Any]:
+    """What one of our presets sets itself, without references to other groups; nothing where there is none."""
+    if name not in presets(group):
+        return {}
+    values = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
+    assert isinstance(values, dict)
+    plain = (str, int, float, bool, type(None))
+    return {
+        str(key): value
+        for key, value in values.items()
+        if isinstance(value, plain) and not (isinstance(value, str) and value.startswith("${"))
+    }
 
 
 def options(group: str) -> list[str]:

@@ -130,7 +130,7 @@ def _cautions(setting: Setting) -> list[str]:
     tried = [experiment.row["algo"] for experiment in setting.experiments if experiment.standing not in ("", "apart")]
     counts = {algo: tried.count(algo) for algo in tried}
     if len(set(counts.values())) > 1:
-        lines.append("Some algorithms were tried with more settings than others, and the best of each is compared.")
+        lines.append("Some algorithms ran with several settings; those nearest to their presets are compared.")
     if setting.names[1] == "tiny":
         lines.append("Policy tiny: this is about mechanisms, and no evidence about language models.")
     return lines

@@ -18,6 +18,7 @@ from benchmarks.analysis.claims import Answer, Claim, answer, load_claims
 from benchmarks.analysis.experiments import Experiment as Compared
 from benchmarks.analysis.experiments import differing, experiment_of
 from benchmarks.analysis.table import SETTING, by_experiment, experiment_row, rank
+from benchmarks.presets import plain_values
 from benchmarks.records.index import Index, read_index
 from benchmarks.records.reading import NAMES, Damaged, Run, is_number
 from benchmarks.report.axes import AXES, TOTALS
@@ -70,7 +71,8 @@ class Setting:
     experiments: list[Experiment]
     """From best to worst."""
     plotted: list[Experiment] = field(default_factory=list)
-    """Of every algorithm its best experiment that may be compared, from best to worst."""
+    """Of every algorithm one experiment that may be compared, from best to worst: the one nearest to its preset, so
+    that neither controls nor the luckiest of many settings stand for it."""
     wins: list[list[Difference | None]] = field(default_factory=list)
     """[row][column]: the row's accuracy minus the column's, for the plotted ones."""
     family: int = 0
@@ -172,10 +174,13 @@ def _compare(setting: Setting, index: Index) -> None:
         one_each = {sound.fingerprint: sound for _, sound in measured}
         setting.apart = "; ".join(differing(list(one_each.values())))[:400]
     fair = [(experiment, sound) for experiment, sound in measured if sound.fingerprint == chosen]
-    best: dict[str, int] = {}
+    places: dict[str, list[int]] = {}
     for place, (experiment, _) in enumerate(fair):
-        best.setdefault(experiment.row["algo"], place)
-    plotted = list(best.values())
+        places.setdefault(experiment.row["algo"], []).append(place)
+    plotted = sorted(
+        own[0] if len(own) == 1 else min(own, key=lambda place: (_departures(fair[place][1]), place))
+        for own in places.values()
+    )
     pairs, setting.family = judge([sound for _, sound in fair], plotted, index)
     fair[0][0].standing = "best"
     for place, (experiment, _) in enumerate(fair[1:], 1):
@@ -187,6 +192,13 @@ def _compare(setting: Setting, index: Index) -> None:
         setting.wins.append([pairs.get((row, column)) or turned[at] for at, column in enumerate(plotted)])
     setting.reached = reach({experiment.label: experiment.curves() for experiment in setting.plotted})
     setting.front = _front([fair[place][1] for place in plotted], index)
+
+
+def _departures(experiment: Compared) -> int:
+    """How many of its algorithm's settings are others than in our preset; 0 where we have none."""
+    preset = plain_values("algo", experiment.algo)
+    found = experiment.first.config
+    return sum(found.get(f"algo.{key}", value) != value for key, value in preset.items())
 
 
 def _front(experiments: Sequence[Compared], index: Index) -> dict[str, list[float]]:

@@ -145,6 +145,18 @@ def test_two_experiments_of_one_algorithm_keep_their_hash_and_the_better_is_plot
     assert [experiment.label for experiment in setting.plotted] == ["grpo bbbbbb"]
 
 
+def test_a_control_that_does_better_does_not_stand_for_its_algorithm(runs):
+    for experiment, shuffled, final in (("aaaaaaaaaa", False, NONE), ("bbbbbbbbbb", True, ALL)):
+        record = write_record(runs, algo="feedback_grpo", experiment=experiment, final=final)
+        config = record.read_yaml("config.yaml")
+        config["algo"] |= {"mode": "distill", "shuffled": shuffled}
+        record.write("config.yaml", json.dumps(config).encode())
+        record.write_status("complete")
+    setting = gather(runs).settings[0]
+    assert [experiment.label for experiment in setting.plotted] == ["feedback_grpo aaaaaa"]
+    assert setting.experiments[0].label == "feedback_grpo bbbbbb"
+
+
 def test_running_runs_that_are_silent_for_long_count_as_stalled(runs):
     write_record(runs, algo="a", status="running")
     write_record(runs, algo="b", status="failed")
