@@ -107,7 +107,7 @@ proofs: setup
 	$(BIN)/python tests/benchmarks/simulation.py
 
 # Over a million hostile inputs for everything that reads a stranger's bytes, as many targets at once as there are cores
-# (48 minutes of targets' time on a busy machine).
+# (53 minutes of targets' time on a busy machine).
 fuzz: setup
 	$(BIN)/python tests/fuzz/fuzz.py
 
