@@ -8,7 +8,17 @@ from collections.abc import Mapping, Sequence
 from benchmarks.records.reading import Run
 from benchmarks.wording import one_line
 
-CONDITIONS = ("device", "dtype", "threads", "python", "packages", "git_commit", "git_dirty", "policy_source")
+CONDITIONS = (
+    "device",
+    "dtype",
+    "processes",
+    "threads",
+    "python",
+    "packages",
+    "git_commit",
+    "git_dirty",
+    "policy_source",
+)
 
 
 def conditions(runs: Sequence[Run]) -> tuple[dict[str, str], str]:
