@@ -4,14 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := tasks policies algorithms benchmarks
 
-.PHONY: run test lint setup tiny format proofs grid publish bench bench-compare bench-reading soak fuzz campaign gpu-check real lock licences
+.PHONY: run test test-slow lint setup tiny format proofs grid publish bench bench-compare bench-reading soak fuzz campaign gpu-check real lock licences
 
 run: setup
 	$(BIN)/python -m benchmarks run +algo=grpo
 
-# A worker a core, each with one thread.
+# A worker a core, each with one thread. `make test-slow` has the tests that take more than ten seconds each: every
+# command of README.md and docs/, real models, several processes. CI runs both.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+test-slow: setup
+	$(PYTEST) -m slow
 
 lint: setup
 	$(BIN)/ruff format --check .
