@@ -24,6 +24,8 @@ PAGE = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```console\n(.*?)```", PAGE, flags=re.DOTALL)
 LOOP = next(block for block in BLOCKS if block.startswith("for "))
 COPY = next(block for block in BLOCKS if "cp -r" in block)
+ELSEWHERE = [block for block in BLOCKS if "torchrun" in block or "s3://" in block]
+"""What test_several_processes.py and test_store*.py carry out."""
 RUNS = [shlex.split(block)[3:] for block in BLOCKS if block.startswith("python -m benchmarks run")]
 SMALLER = ("budget=smoke", "evaluate.test_problems=2", "evaluate.val_problems=2", "evaluate.greedy=false")
 
@@ -39,7 +41,8 @@ def launcher(words: list[str]) -> str:
 
 
 def test_every_console_block_of_the_page_is_one_that_these_tests_are_about() -> None:
-    assert len(RUNS) + len([LOOP, COPY]) == len(BLOCKS)
+    assert len(RUNS) + len([LOOP, COPY]) + len(ELSEWHERE) == len(BLOCKS)
+    assert len(ELSEWHERE) == 2
     assert [launcher(words) for words in RUNS] == ["none", "joblib", "ray", "slurm_local", "slurm"]
     assert launcher(inner(LOOP)) == "slurm"
 
@@ -52,6 +55,18 @@ def test_every_run_of_the_page_is_one_that_the_program_takes(words: list[str]) -
         check_config(compose_config(each))
     counts = {"none": 1, "joblib": 6, "ray": 15, "slurm_local": 2, "slurm": 1000 if "range" in str(words) else 30}
     assert len(every) == counts[launcher(words)]
+
+
+def test_the_commands_for_several_processes_and_for_stores_are_ones_that_the_program_takes() -> None:
+    commands = [line for block in ELSEWHERE for line in block.splitlines() if "benchmarks run" in line]
+    assert len(commands) == 3
+    for command in commands:
+        words = shlex.split(command, comments=True)
+        # s3fs may not be there, without which a bucket is refused.
+        about = [word for word in words if "=" in word and not word.startswith("results.dir=s3:")]
+        check_config(compose_config(combinations(about)[0]))
+        if "--config_file" in words:
+            assert (ROOT / words[words.index("--config_file") + 1]).is_file()
 
 
 @pytest.mark.slow

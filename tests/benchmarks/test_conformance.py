@@ -148,6 +148,7 @@ def test_the_command_says_of_every_rule_whether_it_holds(tmp_path: Path) -> None
     assert "it would have been" in bad.stdout
 
 
+@pytest.mark.slow
 def test_an_algorithm_in_a_file_is_checked_on_the_task_that_is_named(tmp_path: Path) -> None:
     source = Path(__file__).with_name("faulty_algorithms.py").read_text()
     (tmp_path / "mine.py").write_text(source)

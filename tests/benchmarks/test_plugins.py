@@ -312,6 +312,7 @@ def test_listing_loads_no_model_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_files_and_names_can_be_swept_together(tmp_path: Path) -> None:
     for folder, extra in (("a", ""), ("b", "    lazy = True\n")):
         (tmp_path / folder).mkdir()

@@ -192,6 +192,7 @@ def test_a_phone_scrolls_tables_and_not_the_page(visit, study):
         assert marks(page, plot) >= 7, plot
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: npm install axe-core, or set AXE_CORE")
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
@@ -207,6 +208,7 @@ def test_axe_finds_no_serious_fault(visit, study, theme, viewport):
     assert page.evaluate("axe.run().then(found => found.passes.length)") > 15
 
 
+@pytest.mark.slow
 def test_the_first_paint_of_a_large_report_comes_soon(visit, tmp_path):
     write_study(tmp_path / "runs", 1000, problems=20)
     report(tmp_path / "runs", tmp_path / "report.html")

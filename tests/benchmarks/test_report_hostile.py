@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from browsing import marks
 from record_factory import HOSTILE, MARKUP, write_record
 
@@ -56,6 +57,7 @@ def plant(runs, number, text):
     record.write_status("complete")
 
 
+@pytest.mark.slow
 def test_what_models_and_plugins_write_neither_runs_nor_breaks_the_page(visit, tmp_path):
     runs = tmp_path / "runs"
     for number, text in enumerate(TEXTS):

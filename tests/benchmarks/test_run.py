@@ -246,6 +246,7 @@ def test_an_algorithm_that_raises_leaves_a_failed_record_with_the_reason(
     assert len(record.read_rows("curve.parquet")) == 1
 
 
+@pytest.mark.slow
 def test_being_stopped_twice_leaves_an_interrupted_record_with_what_was_measured(tmp_path: Path) -> None:
     words = [*SMALL, "budget.updates=500", f"results.dir={tmp_path}"]
     process = subprocess.Popen(
@@ -268,6 +269,7 @@ def test_being_stopped_twice_leaves_an_interrupted_record_with_what_was_measured
     assert holder(tmp_path, record.name) is None
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_every_combination_and_skips_what_is_complete(tmp_path: Path) -> None:
     words = ["run", "-m", *SMALL, "budget.updates=1", "seed=0,1", f"results.dir={tmp_path}"]
     first = subprocess.run([sys.executable, "-m", "benchmarks", *words], capture_output=True, text=True, timeout=300)
@@ -277,6 +279,7 @@ def test_a_sweep_runs_every_combination_and_skips_what_is_complete(tmp_path: Pat
     assert second.stdout.count("is complete already") == 2
 
 
+@pytest.mark.slow
 def test_a_sweep_in_several_processes_goes_on_past_a_run_that_fails_and_says_so(tmp_path: Path) -> None:
     words = [
         "run",

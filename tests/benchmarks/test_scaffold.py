@@ -16,6 +16,7 @@ def python(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_test_of_a_new_algorithm_passes_as_written(tmp_path: Path) -> None:
     made = python("benchmarks", "new", "algo", "leave_one_out", folder=tmp_path)
     assert made.returncode == 0, made.stderr
@@ -29,6 +30,7 @@ def test_the_test_of_a_new_algorithm_passes_as_written(tmp_path: Path) -> None:
     assert "2 passed" in tested.stdout
 
 
+@pytest.mark.slow
 def test_its_test_fails_when_the_algorithm_is_broken(tmp_path: Path) -> None:
     module, *_ = new_algorithm("leave_one_out", tmp_path)
     module.write_text(module.read_text().replace(".flatten()", ""))

@@ -42,6 +42,7 @@ def moved(run: dict[str, Any]) -> torch.Tensor:
     return torch.cat([(each - run["start"][name]).flatten() for name, each in run["weights"].items()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_play_credit_learn_and_spend_what_one_does(name: str, together: Path, tmp_path: Path) -> None:
     alone = watched(tmp_path, CASES[name])
@@ -63,6 +64,7 @@ def test_two_processes_play_credit_learn_and_spend_what_one_does(name: str, toge
     assert float((ours - theirs).norm()) <= 1e-2 * float(theirs.norm())
 
 
+@pytest.mark.slow
 def test_a_fault_in_one_process_is_on_record_and_the_same_processes_go_on_to_the_same_end(together: Path) -> None:
     (record,) = records(together / "broken")
     assert record.status == "failed"

@@ -130,6 +130,7 @@ def test_a_second_guess_after_feedback_respects_the_clues_more_often_than_a_plai
     assert respecting["own"] - respecting["retry"] >= 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.xfail(strict=True, reason="tiny hears that there is feedback and not what it says: see its card")
 def test_a_second_guess_heeds_what_the_feedback_says(respecting: dict[str, float]) -> None:
     gain = respecting["own"] - respecting["retry"]
