@@ -76,13 +76,13 @@ campaign: setup
 gpu-check: setup
 	PYTHONPATH=$(CURDIR):$(CURDIR)/tests/algorithms $(BIN)/python tests/gpu/gpu_checks.py
 
-# Every algorithm of the campaign makes an update with SmolLM2-135M on real problems, on a CPU: not yet timed on
-# a quiet machine. GSM8K=DIR has the rows of gsm8k.
+# Every algorithm of the campaign makes an update with SmolLM2-135M on real problems, on a CPU: a quarter of an hour on
+# one core. GSM8K=DIR has the rows of gsm8k.
 real: setup
 	$(BIN)/python -m pytest tests/real/all_algorithms.py
 
-# Against bare TRL and the machine's limits (docs/performance.md), and what an update costs beside GRPO's. Half an hour on
-# two quiet cores.
+# Against bare TRL and the machine's limits (docs/performance.md), and what an update costs beside GRPO's. Some twenty
+# minutes on a core of its own.
 bench: setup
 	$(BIN)/python tests/performance/bench.py
 	$(BIN)/python tests/performance/limits.py
