@@ -44,13 +44,14 @@ def token_logprobs(
     last = torch.full_like(first, ids.shape[1] - completion - 1)
     lengths = mask.sum(1)
     shared = last - first
+    longest = int((lengths - shared).max())
     prompts, of_row = prefixes(ids[:, : -completion - 1], mask[:, : -completion - 1])
-    whole, parted = len(ids) * int(lengths.max()), prompts.numel() + len(ids) * int((lengths - shared).max())
+    whole, parted = len(ids) * int(lengths.max()), prompts.numel() + len(ids) * longest
     if prompts.numel() and parted <= WORTH_SHARING * whole and keeps_keys(model):
         begin = last
         known = model(input_ids=prompts, use_cache=True, logits_to_keep=1).past_key_values
         cache = DynamicCache([(layer.keys[of_row], layer.values[of_row]) for layer in known.layers])
-        rows, wanted, there = (moved(each, begin, int((lengths - shared).max())) for each in (ids, asked, mask))
+        rows, wanted, there = (moved(each, begin, longest) for each in (ids, asked, mask))
         before = torch.arange(prompts.shape[1], device=ids.device) < shared[:, None]
         positions = shared[:, None] + torch.arange(rows.shape[1], device=ids.device)
         context = {

@@ -52,8 +52,7 @@ def plain_values(group: str, name: str) -> dict[str, Any]:
     """What one of our presets sets itself, without references to other groups; nothing where there is none."""
     if name not in presets(group):
         return {}
-    values = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
-    assert isinstance(values, dict)
+    values = _own_yaml(CONF / group / f"{name}.yaml")
     plain = (str, int, float, bool, type(None))
     return {
         str(key): value

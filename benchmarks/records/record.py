@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.records.disk import remove_parts, replace_file
+from benchmarks.records.disk import remove_folder, remove_parts, replace_file
 from benchmarks.records.parquet import LARGEST_FILE, column_names, read_columns, read_table, write_table
 from benchmarks.records.plain_yaml import LARGEST_YAML, plain_yaml
 from benchmarks.records.redaction import redact
@@ -162,10 +161,7 @@ class Record:
         for file in (SEAL, "summary.json", "error.txt", *tables):
             (self.folder / file).unlink(missing_ok=True)
         for folder in (self.folder / POLICY, self.folder / f".{POLICY}"):
-            if folder.is_symlink():
-                folder.unlink()
-            elif folder.exists():
-                shutil.rmtree(folder)
+            remove_folder(folder)
         remove_parts(self.folder)
 
 

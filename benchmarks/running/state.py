@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from benchmarks.records.disk import open_file, sync_folder
+from benchmarks.records.disk import open_file, remove_folder, sync_folder
 from benchmarks.records.record import STATE
 from benchmarks.records.tensor_file import read_about, read_tensors, write_tensors
 from benchmarks.wording import one_line
@@ -154,10 +153,7 @@ class StateStore:
     def remove(self) -> None:
         """Forget all states."""
         self._waiting = None
-        if self.folder.is_symlink():
-            self.folder.unlink()
-        elif self.folder.exists():
-            shutil.rmtree(self.folder)
+        remove_folder(self.folder)
         self._next, self.last = 0, None
         self._log_size, self._log_check = 0, xxhash.xxh3_128()
 
