@@ -102,10 +102,9 @@ def find_or_make(config: RunConfig, source: Source, task: Task, say: Say) -> War
     """The warm start of a run: the one that is there, or a new one. Who asks while another makes it, waits.
 
     Raises:
-        BadInput: the policy cannot be loaded, or may not write as long actions as the transcripts have.
-        StoreAway: records go to a store, which does not answer.
         BadInput: the policy cannot be loaded, or may not write as long actions as the transcripts have; or several
             processes would make it.
+        StoreAway: records go to a store, which does not answer.
     """
     from filelock import FileLock
 
@@ -116,6 +115,8 @@ def find_or_make(config: RunConfig, source: Source, task: Task, say: Say) -> War
     label = f"{source.label}, warm-started ({folder.name})"
 
     def make() -> None:
+        told = f"warmstart=sft: {folder.name} is to be made by one process; run +algo=base with one, then go on with"
+        require(ranks.count() == 1, f"{told} {ranks.count()}")
         unfinished = folder.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         _make(config, source, task, chats, unfinished, say)
@@ -128,16 +129,6 @@ def find_or_make(config: RunConfig, source: Source, task: Task, say: Say) -> War
             made = not (folder / ABOUT).is_file()
             if made:
                 make()
-        made = not (folder / ABOUT).is_file()
-        if made:
-            told = (
-                f"warmstart=sft: {folder.name} is to be made by one process; run +algo=base with one, then go on with"
-            )
-            require(ranks.count() == 1, f"{told} {ranks.count()}")
-            unfinished = folder.with_suffix(".unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            _make(config, source, task, chats, unfinished, say)
-            unfinished.rename(folder)
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     if not made:
         say(f"warm start {folder.name}: found, {_told(about)}")

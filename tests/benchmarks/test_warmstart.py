@@ -92,6 +92,25 @@ def test_its_cost_is_shown_by_every_run_and_charged_only_by_choice(
         assert start == pytest.approx(charged * made["flops"])
 
 
+def test_who_makes_it_learns_that_it_did(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    said: list[str] = []
+    assert find_or_make(config, find_source(config.policy), GsmSynth(config.task), said.append).made
+    assert not any("found" in line for line in said)
+
+
+def test_several_processes_are_refused_unless_it_is_there(
+    results: Path, first: tuple[Record, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("policies.ranks.count", lambda: 2)
+    config = configured(results)
+    task = GsmSynth(config.task)
+    assert not find_or_make(config, find_source(config.policy), task, lambda _: None).made
+    config = configured(tmp_path)
+    with pytest.raises(BadInput, match=r"is to be made by one process; run \+algo=base with one"):
+        find_or_make(config, find_source(config.policy), task, lambda _: None)
+
+
 def test_a_warm_start_that_takes_the_whole_budget_is_refused_in_one_line(tmp_path: Path) -> None:
     config = configured(tmp_path, "warmstart.charge=true", "budget.flops=1e9")
     warm = WarmStart(Source("somewhere", None, "x"), {"flops": 2e9}, made=False)
