@@ -7,7 +7,8 @@ Every sequence has a slot of the KV cache, kept over its turns. Slots are kept i
     parents     forked, kept until the last fork has its copy
 
 An action that ends leaves the first part, so that a step runs over a whole prefix of the cache and nothing else. Places
-left free go to sequences that have not begun. Sequences that begin alike are read once; the cache is copied.
+left free go to sequences that have not begun. What all that begin together begin with, their instructions say, is read
+once, and so is a prompt that several of them have; the cache is copied.
 
 Every sequence draws from a random stream of its own, so what it becomes does not depend on which others run beside it.
 """
@@ -18,7 +19,7 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -29,6 +30,8 @@ from policies.sampler import Action, draw
 
 READ_AT = 0.25
 """Share of the running sequences that must wait before they are read; all of them where none writes."""
+WORTH_COPYING = 512
+"""Tokens that must be saved for what prompts begin with to be read in a pass of its own."""
 PLACES_PER_PASS = 16_384
 """Tokens, paddings included, of one reading pass; a matter of memory only."""
 
@@ -53,6 +56,11 @@ class Row:
     """Whose cache it takes a copy of."""
     heirs: int = 0
     """Forks that have no copy yet."""
+
+    @property
+    def end(self) -> int:
+        """Tokens in the cache once the block is read."""
+        return self.length + len(self.block)
 
 
 class BatchedSampler:
@@ -178,23 +186,40 @@ class BatchedSampler:
         begun, first, again = self._arrange()
         drawn = [(rows, *self._pass(rows)) for rows in passes(begun)]
         if first:
+            self._read_beginning(first, again)
             found = [self._pass(rows) for rows in passes(first)]
             hidden, logits = (torch.cat(parts) for parts in zip(*found, strict=True))
             source = {tuple(row.block): number for number, row in enumerate(first)}
             which = [source[tuple(row.block)] for row in again]
             if again:
-                slots = [first[number].slot for number in which]
-                self.decoder.slots.move(slots, [row.slot for row in again], max(len(row.block) for row in again))
+                slots, length = [first[number].slot for number in which], max(row.end for row in again)
+                self.decoder.slots.move(slots, [row.slot for row in again], length)
             index = torch.tensor([*range(len(first)), *which], device=self.device)
             drawn.append((first + again, hidden[index], logits[index]))
         self.writing, self.reading = self.writing + begun + first + again, []
         ended: list[Row] = []
         for rows, hidden, logits in drawn:
             for number, row in enumerate(rows):
-                row.length += len(row.block)
+                row.length = row.end
                 row.hidden = hidden[number].float() if self.sampling.hidden else None
             ended += self._draw(rows, logits)
         return ended
+
+    def _read_beginning(self, first: Sequence[Row], again: Sequence[Row]) -> None:
+        """Read what all these prompts begin with, once, where that is worth it; each row keeps the rest to read."""
+        blocks = [row.block for row in first]
+        least, most = min(blocks), max(blocks)
+        alike = next((place for place, (a, b) in enumerate(zip(least, most, strict=False)) if a != b), len(least))
+        alike = min(alike, *(len(block) - 1 for block in blocks))
+        if alike * (len(first) - 1) < WORTH_COPYING:
+            return
+        self.decoder.slots.fit(0, max(row.end for row in first) + self.limit)
+        reader = replace(first[0], block=blocks[0][:alike])
+        self._pass([reader])
+        others = [row.slot for row in first[1:]]
+        self.decoder.slots.move([reader.slot] * len(others), others, alike)
+        for row in (*first, *again):
+            row.block, row.length = row.block[alike:], alike
 
     def _pass(self, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
         """Read the blocks of rows that lie side by side; the state and the logits after each."""

@@ -18,6 +18,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from policies import batched_sampler
 from policies.api import Rollout, Sampling
 from policies.batched_sampler import BatchedSampler
 from policies.decoder import AnyDecoder, LlamaDecoder, build_decoder
@@ -152,10 +153,16 @@ def test_a_game_does_not_depend_on_those_played_beside_it(tiny: LanguageModel) -
     assert played(5, 6)[:4] == alone
 
 
-def test_no_token_is_read_twice_and_a_common_prompt_once(tiny: LanguageModel) -> None:
+@pytest.mark.parametrize("copied", [True, False])
+def test_no_token_is_read_twice_and_what_is_common_once(
+    tiny: LanguageModel, copied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = WordleTurn(WordleConfig())
     tiny.instructions = task.instructions
-    problems = task.problems("train")[:3]
+    prompts = [tiny.chat.prompt(tiny.instructions, task.start(each).messages) for each in task.problems("train")[:3]]
+    alike = next(place for place, ids in enumerate(zip(*prompts, strict=False)) if len(set(ids)) > 1)
+    assert alike > 4
+    monkeypatch.setattr(batched_sampler, "WORTH_COPYING", 2 * alike + (not copied))
     sampler = tiny.sampler(40, Sampling(), 0)
     assert isinstance(sampler, BatchedSampler)
     read, forward = [], sampler.decoder.forward
@@ -165,10 +172,9 @@ def test_no_token_is_read_twice_and_a_common_prompt_once(tiny: LanguageModel) ->
         return forward(ids, places, last, *where)
 
     sampler.decoder.forward = listen  # type: ignore[method-assign]
-    prompts = [tiny.chat.prompt(tiny.instructions, task.start(problem).messages) for problem in problems]
     for prompt in prompts * 4:
         sampler.add(prompt)
-    fed, expected = set(), sum(map(len, prompts))
+    fed, expected = set(), sum(map(len, prompts)) - copied * 2 * alike
     for action in sampler.actions():
         expected += len(action.ids) - 1
         if action.key not in fed:
@@ -177,6 +183,26 @@ def test_no_token_is_read_twice_and_a_common_prompt_once(tiny: LanguageModel) ->
             sampler.feed(action.key, [5, 6, 7])
     assert len(fed) == 12
     assert sum(read) == expected
+
+
+@pytest.mark.parametrize("kind", ["tiny", "qwen3"])
+def test_what_prompts_begin_with_may_be_a_whole_prompt_but_for_its_last_token(
+    tiny: LanguageModel, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batched_sampler, "WORTH_COPYING", 1)
+    policy = tiny if kind == "tiny" else with_sampler(tiny, "batched", small(kind, len(tiny.tokenizer)))
+    sampler = policy.sampler(5, Sampling(temperature=0.0, logprobs=True), 0)
+    short = list(range(10, 30))
+    blocks = [short, [*short, 40], [*short, 40, 41], short]
+    for block in blocks:
+        sampler.add(block)
+    for action in sampler.actions():
+        ids = [*blocks[action.key], *action.ids]
+        with torch.no_grad():
+            logits = policy.model(torch.tensor([ids])).logits[0, -len(action.ids) - 1 : -1]
+        assert logits.argmax(-1).tolist() == action.ids
+        own = logits.log_softmax(-1).gather(1, torch.tensor(action.ids)[:, None])[:, 0]
+        torch.testing.assert_close(torch.tensor(action.logprobs), own, rtol=0, atol=TOLERANCE)
 
 
 def test_a_sequence_goes_on_only_from_the_action_that_was_just_yielded(tiny: LanguageModel) -> None:
