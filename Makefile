@@ -49,19 +49,21 @@ grid: setup
 	$(SWEEP) seed=0,1,2 +algo=feedback_grpo algo.shuffled=true
 	$(SWEEP) task.max_turns=1,2,3,4 +algo=fork_grpo,grpo budget=smoke
 
-# What the grid's records say, small enough to be committed: tables, claims, the page, the two pictures of it in README.md
-# (drawn by kaleido in the Chromium that is installed), and of each record all but its samples, whose hashes are in its
-# seal.json. `make publish RUNS=DIR` takes the records from elsewhere.
-PUBLISHED := results/published/tiny-quick
+# What records say, small enough to be committed: tables, claims, the page and two pictures of it (drawn by kaleido in the
+# Chromium that is installed), and of each record all but its samples, whose hashes are in its seal.json. The folder is
+# named after policy and budget; `make publish RUNS=results/campaign/runs SLICE=smollm2_135m-campaign` is a campaign's.
+SLICE := tiny-quick
+PUBLISHED = results/published/$(SLICE)
 publish: setup
 	mkdir -p $(PUBLISHED)/records
 	$(BIN)/python -m benchmarks table --runs $(RUNS) --format csv >$(PUBLISHED)/table.csv
 	$(BIN)/python -m benchmarks table --runs $(RUNS) --format markdown >$(PUBLISHED)/table.md
-	$(BIN)/python -m benchmarks claims --runs $(RUNS) >$(PUBLISHED)/claims.txt
+	$(BIN)/python -m benchmarks claims --runs $(RUNS) \
+		--policy $(firstword $(subst -, ,$(SLICE))) --budget $(lastword $(subst -, ,$(SLICE))) >$(PUBLISHED)/claims.txt
 	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check kaleido
-	$(BIN)/python -m benchmarks report --runs $(RUNS) --out results/published/report.html --figures results/figures
-	cp results/figures/tiny-quick-gains.svg results/published/gains.svg
-	cp results/figures/tiny-quick-progress.svg results/published/progress.svg
+	$(BIN)/python -m benchmarks report --runs $(RUNS) --out $(PUBLISHED)/report.html --figures results/figures
+	cp results/figures/$(SLICE)-gains.svg $(PUBLISHED)/gains.svg
+	cp results/figures/$(SLICE)-progress.svg $(PUBLISHED)/progress.svg
 	cd $(RUNS) && cp --parents */config.yaml */manifest.json */summary.json */curve.parquet */seal.json */status \
 		$(CURDIR)/$(PUBLISHED)/records
 
