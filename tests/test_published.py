@@ -108,3 +108,19 @@ def test_the_readme_quotes_the_claims() -> None:
     assert len(verdicts) == 6
     for verdict, claim in verdicts:
         assert f"| {claim} | {verdict.lower()} |" in told(TINY)
+
+
+@each
+def test_the_parts_of_the_reward_that_a_folder_tells_are_means_of_its_records(published: Path) -> None:
+    lines = [line for line in (published / "README.md").read_text().splitlines() if line.startswith("| ")]
+    if not lines:
+        pytest.skip("it tells none")
+    head, rows = cells(lines[0]), [cells(line) for line in lines[2:]]
+    assert {row[0] for row in rows} == {row["algo"] for row in rows_of(published)}
+    for algo, *numbers, updates, seeds in rows:
+        found = [json.loads(path.read_text()) for path in (published / "records").glob(f"{algo}-*/summary.json")]
+        assert int(seeds) == len(found)
+        assert float(updates) == pytest.approx(sum(summary["updates"] for summary in found) / len(found), abs=0.051)
+        for part, number in zip(head[1:-2], numbers, strict=True):
+            mean = sum(summary["metrics_final"][part] for summary in found) / len(found)
+            assert float(number) == pytest.approx(100 * mean, abs=0.051)
