@@ -32,8 +32,8 @@ def run(context: typer.Context) -> None:
     With -m, values separated by commas are swept: -m +algo=grpo seed=0,1,2. `list` shows the names.
     With --dry-run, the plan is printed with an estimate of what it will cost, and nothing is recorded.
     """
-    from benchmarks.launch import launch
-    from benchmarks.running.interruption import ignore_interruptions
+    from benchmarks.resume.interruption import ignore_interruptions
+    from benchmarks.sweep.launch import launch
 
     quiet_libraries()
     try:
@@ -59,8 +59,8 @@ def campaign(
     Arguments are KEY=VALUE as in `run`, with values separated by commas for +algo, task and seed; TASK.KEY=VALUE sets
     a key of one task, such as gsm8k.path=DIR. Ends with the report and the claims of what is complete.
     """
-    from benchmarks.campaign import campaign as carry_on
-    from benchmarks.campaign import seconds
+    from benchmarks.sweep.campaign import campaign as carry_on
+    from benchmarks.sweep.campaign import seconds
 
     quiet_libraries()
     allowed = None if span is None else seconds(span)
@@ -186,7 +186,7 @@ def report(
 @app.command("list")
 def list_names() -> None:
     """List algorithms, tasks, policies and budgets, with where each comes from; broken plugins with the reason."""
-    from benchmarks.listing import listing
+    from benchmarks.config.listing import listing
 
     typer.echo(listing(Path.cwd()))
 

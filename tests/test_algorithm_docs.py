@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.config import CONF, options
-from benchmarks.plugins import load_class
+from benchmarks.config.plugins import load_class
+from benchmarks.config.schema import CONF, options
 
 DOCS = CONF.parent / "docs" / "algorithms"
 TABLE = re.compile(r"^\| setting \|.*\n\|[-| ]+\n((?:\|.*\n?)+)", re.MULTILINE)

@@ -10,12 +10,12 @@ import pytest
 import torch
 from test_preflight import MODEL_OF, MODELS
 
-from benchmarks.campaign import campaign, words_of
-from benchmarks.campaign import combinations as runs_of
-from benchmarks.config import RunConfig, check_config, compose_config
-from benchmarks.launch import combinations, launch
-from benchmarks.presets import presets
+from benchmarks.config.presets import presets
+from benchmarks.config.schema import RunConfig, check_config, compose_config
 from benchmarks.running.preflight import widest
+from benchmarks.sweep.campaign import campaign, words_of
+from benchmarks.sweep.campaign import combinations as runs_of
+from benchmarks.sweep.launch import combinations, launch
 from policies.adapter import AdapterConfig, attach
 from policies.flops import model_shape
 from policies.memory import need, skeleton_of

@@ -13,10 +13,10 @@ import pytest
 from record_factory import write_record
 from test_launchers import FAKE_SLURM
 
-from benchmarks.config import check_config, compose_config
-from benchmarks.launch import combinations
-from benchmarks.launchers import launcher_of, words_about_runs
-from benchmarks.presets import presets
+from benchmarks.config.presets import presets
+from benchmarks.config.schema import check_config, compose_config
+from benchmarks.sweep.launch import combinations
+from benchmarks.sweep.launchers import launcher_of, words_about_runs
 from tasks.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[1]

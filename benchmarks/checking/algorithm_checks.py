@@ -16,8 +16,8 @@ import torch
 
 from benchmarks.checking.findings import Finding, Notes
 from benchmarks.checking.probe import watch
-from benchmarks.config import RunConfig
-from benchmarks.running.state import StateStore
+from benchmarks.config.schema import RunConfig
+from benchmarks.resume.state import StateStore
 from policies.language_model import LanguageModel, load_policy
 
 HOUSE = ("algorithms.api", "algorithms.policy_gradient", "abc", "builtins")

@@ -16,9 +16,9 @@ from typing import Any
 
 from benchmarks.checking.findings import ALGORITHM_RULES, TASK_RULES, Finding, NotConforming, config_findings
 from benchmarks.checking.task_checks import play_findings
-from benchmarks.config import check_config, check_group, chosen_plugin, compose_config, resolve
-from benchmarks.plugins import load
-from benchmarks.presets import store_class
+from benchmarks.config.plugins import load
+from benchmarks.config.presets import store_class
+from benchmarks.config.schema import check_config, check_group, chosen_plugin, compose_config, resolve
 from tasks.errors import BadInput, require
 
 SMALL = ("budget=smoke", "policy.device=cpu")

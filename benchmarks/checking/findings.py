@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.plugins import Kind, problem_of
+from benchmarks.config.plugins import Kind, problem_of
 
 ALGORITHM_RULES = {
     "config": "every setting has a name, a type and a default",

@@ -21,11 +21,11 @@ from rich.console import Console
 
 from algorithms.api import Algorithm
 from benchmarks.checking.findings import Finding, Notes
-from benchmarks.config import RunConfig
+from benchmarks.config.schema import RunConfig
 from benchmarks.records.record import Record
+from benchmarks.resume.state import StateStore
 from benchmarks.running.progress import Progress
 from benchmarks.running.session import RunSession
-from benchmarks.running.state import StateStore
 from policies.api import Rollout, Sampling
 from policies.language_model import LanguageModel
 from tasks.api import Problem, Task

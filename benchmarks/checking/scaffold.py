@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from benchmarks.plugins import installed
+from benchmarks.config.plugins import installed
 from tasks.errors import BadInput, require
 from tasks.files import located
 

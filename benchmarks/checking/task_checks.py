@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.checking.findings import Finding, Notes
-from benchmarks.plugins import import_file
+from benchmarks.config.plugins import import_file
 from benchmarks.running.evaluation import spread
 from tasks.api import SPLITS, FeedbackLevel, Message, Problem, Task, Verdict
 from tasks.errors import BadInput

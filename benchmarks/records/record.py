@@ -32,7 +32,7 @@ SEAL = "seal.json"
 LARGEST = 64 * 2**20
 """Bytes of a file that is no table."""
 STATE = "state"
-"""The folder of what a run needs to go on, while it is not complete: benchmarks/running/state.py."""
+"""The folder of what a run needs to go on, while it is not complete: benchmarks/resume/state.py."""
 POLICY = "policy"
 """The folder of the improved policy. It is not sealed, since weights are large and no reader of records looks at them:
 the summary's `policy_state` says what it must be."""

@@ -18,7 +18,7 @@ from benchmarks.analysis.claims import Answer, Claim, answer, load_claims
 from benchmarks.analysis.experiments import Experiment as Compared
 from benchmarks.analysis.experiments import differing, experiment_of
 from benchmarks.analysis.table import SETTING, by_experiment, experiment_row, rank
-from benchmarks.presets import plain_values
+from benchmarks.config.presets import plain_values
 from benchmarks.records.index import Index, read_index
 from benchmarks.records.reading import NAMES, Damaged, Run, is_number
 from benchmarks.report.axes import AXES, TOTALS

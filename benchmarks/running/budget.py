@@ -10,7 +10,7 @@ from benchmarks.running.ledger import Prices
 from tasks.errors import BadInput, require
 
 if TYPE_CHECKING:
-    from benchmarks.config import RunConfig
+    from benchmarks.config.schema import RunConfig
 
 LIMITS = ("flops", "rollouts", "tokens", "updates", "seconds", "joules", "dollars")
 ON_OOM = ("fail", "halve")

@@ -18,7 +18,7 @@ from policies import ranks
 if TYPE_CHECKING:
     import torch
 
-    from benchmarks.config import RunConfig
+    from benchmarks.config.schema import RunConfig
     from policies.language_model import LanguageModel
 
 PACKAGES = ("grpo-bench", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy", "tokenizers")

@@ -6,7 +6,7 @@ import gc
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.config import RunConfig
+from benchmarks.config.schema import RunConfig
 
 WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 """In the RuntimeErrors of torch's allocators; that of the CPU has no class of its own."""

@@ -16,7 +16,7 @@ from tasks.api import Task
 from tasks.errors import BadInput
 
 if TYPE_CHECKING:
-    from benchmarks.config import RunConfig
+    from benchmarks.config.schema import RunConfig
     from policies.memory import Load, Need
 
 REPLY = 40

@@ -12,21 +12,21 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.text import Text
 
-from benchmarks.config import RunConfig
+from benchmarks.config.schema import RunConfig
 from benchmarks.records.record import RECORD_VERSION, Record, open_record
+from benchmarks.resume.interruption import ignore_interruptions, stoppable, unstoppable
+from benchmarks.resume.lock import Held
+from benchmarks.resume.state import StateStore
 from benchmarks.running.attempt import account, end, known, say_where
 from benchmarks.running.budget import refuse_unmeasurable
 from benchmarks.running.evaluation import Evaluation, sample_rows
-from benchmarks.running.interruption import ignore_interruptions, stoppable, unstoppable
 from benchmarks.running.ledger import Ledger
-from benchmarks.running.lock import Held
 from benchmarks.running.manifest import describe, manifest
 from benchmarks.running.out_of_memory import free_memory, is_out_of_memory, remembered, smaller
 from benchmarks.running.preflight import refuse_unfit
 from benchmarks.running.progress import Progress
 from benchmarks.running.session import RunSession
 from benchmarks.running.sharing import complete_in_store, shared
-from benchmarks.running.state import StateStore
 from benchmarks.running.together import ended_alike, owned, reason, refuse_undividable, started_alike, states_of
 from benchmarks.running.tracking import open_tracker
 from benchmarks.running.warmstart import book, find_or_make

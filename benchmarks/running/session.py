@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.records.record import Record
+from benchmarks.resume.saving import Saving
+from benchmarks.resume.state import StateStore
 from benchmarks.running.evaluation import Evaluation, evaluate
 from benchmarks.running.ledger import Ledger
 from benchmarks.running.progress import Progress
-from benchmarks.running.saving import Saving
 from benchmarks.running.silence import silence
-from benchmarks.running.state import StateStore
 from policies import ranks
 from tasks.api import Problem, Split, Task
 
 if TYPE_CHECKING:
     from algorithms.api import State
-    from benchmarks.config import RunConfig
+    from benchmarks.config.schema import RunConfig
     from policies.api import PlayCost, Rollout, Sampling
     from policies.language_model import LanguageModel
 

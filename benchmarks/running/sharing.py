@@ -23,8 +23,8 @@ from typing import Any
 from benchmarks.records.mirror import fetch, refuse_unfit, say_left, wanted
 from benchmarks.records.record import POLICY, STATE, Record
 from benchmarks.records.store import Store, StoreAway
-from benchmarks.running.lock import FOLDER, Held, held
-from benchmarks.running.state import LOG, SLOTS, StateStore
+from benchmarks.resume.lock import FOLDER, Held, held
+from benchmarks.resume.state import LOG, SLOTS, StateStore
 from benchmarks.running.store_lock import StoreLock, held_in_store
 from tasks.errors import RunFailed
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.config import RunConfig
+    from benchmarks.config.schema import RunConfig
 
 FIRST = 2
 """Updates after which a run that never saw a difference is told of."""

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.records.store import Store, StoreAway
-from benchmarks.running.lock import EXPIRED_S, FOLDER, Held, describe_holder
+from benchmarks.resume.lock import EXPIRED_S, FOLDER, Held, describe_holder
 from tasks.errors import RunFailed
 
 BEAT_S = 60.0

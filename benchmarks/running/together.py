@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from algorithms.policy_gradient import PolicyGradient
 from benchmarks.records.record import Record, Status
+from benchmarks.resume.lock import Held, Lock, held
+from benchmarks.resume.state import StateStore
 from benchmarks.running.budget import asks_endpoint
-from benchmarks.running.lock import Held, Lock, held
 from benchmarks.running.out_of_memory import is_out_of_memory
-from benchmarks.running.state import StateStore
 from policies import ranks
 from tasks.api import Task
 from tasks.errors import BadInput, RunFailed, require
@@ -24,7 +24,7 @@ from tasks.errors import BadInput, RunFailed, require
 if TYPE_CHECKING:
     import torch
 
-    from benchmarks.config import RunConfig
+    from benchmarks.config.schema import RunConfig
     from benchmarks.running.session import RunSession
     from benchmarks.running.sharing import Sharing
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.errors import BadInput, require
 
 if TYPE_CHECKING:
-    from benchmarks.config import RunConfig
+    from benchmarks.config.schema import RunConfig
 
 NONE = "none"
 NEEDED = {

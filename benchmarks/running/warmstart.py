@@ -26,7 +26,7 @@ from tasks.api import Message, Task
 from tasks.errors import BadInput, require
 
 if TYPE_CHECKING:
-    from benchmarks.config import RunConfig
+    from benchmarks.config.schema import RunConfig
 
 ABOUT = "warmstart.json"
 LIBRARIES = ("torch", "transformers", "trl", "peft")

@@ -18,7 +18,7 @@ from stub_session import StubSession
 
 from algorithms.gepa import GEPA, PROPOSALS, GEPAConfig
 from algorithms.reflectors import EndpointConfig, EndpointReflector, ReflectionConfig, Refused, question
-from benchmarks.config import check_config, compose_config
+from benchmarks.config.schema import check_config, compose_config
 from policies.language_model import LanguageModel, load_policy
 from tasks.gsm_synth import GsmSynth, GsmSynthConfig
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.config import RunConfig, check_config, compose_config
+from benchmarks.config.schema import RunConfig, check_config, compose_config
 from benchmarks.records.record import Record
 from benchmarks.running.ledger import VARIABLE
 from benchmarks.running.run import run

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from benchmarks.config import check_config, compose_config
+from benchmarks.config.schema import check_config, compose_config
 from benchmarks.running.budget import BudgetConfig, refuse_unmeasurable
 from tasks.errors import BadInput
 
@@ -86,7 +86,7 @@ def test_the_command_line_says_it_in_one_line_and_exits_with_2(words: list[str],
 
 def test_no_model_library_is_loaded_before_the_configuration_is_checked() -> None:
     code = (
-        "import sys; from benchmarks.config import check_config, compose_config; "
+        "import sys; from benchmarks.config.schema import check_config, compose_config; "
         "check_config(compose_config(['+algo=grpo'])); "
         "print([m for m in ('torch', 'transformers', 'trl') if m in sys.modules])"
     )

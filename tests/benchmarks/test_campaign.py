@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from benchmarks.campaign import DEFAULTS, Job, Schedule, campaign, combinations, jobs_of, seconds, words_of
 from benchmarks.records.record import records
+from benchmarks.sweep.campaign import DEFAULTS, Job, Schedule, campaign, combinations, jobs_of, seconds, words_of
 from tasks.errors import BadInput
 
 CHEAP = ("policy=tiny", "policy.device=cpu", "warmstart=none", "budget=smoke", "task=gsm_synth", "seed=0,1")

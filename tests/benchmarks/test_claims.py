@@ -12,8 +12,8 @@ from benchmarks.analysis.claims import answer, commands, load_claims
 from benchmarks.analysis.experiments import read_experiments
 from benchmarks.analysis.verdicts import Need
 from benchmarks.cli import app
-from benchmarks.config import check_config, compose_config
-from benchmarks.launch import combinations
+from benchmarks.config.schema import check_config, compose_config
+from benchmarks.sweep.launch import combinations
 from tasks.errors import BadInput
 
 CLAIMS = {claim.name: claim for claim in load_claims()}

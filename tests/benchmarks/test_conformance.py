@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.checking.conformance import algorithm_findings, check_algorithm, check_task, task_findings
 from benchmarks.checking.findings import ALGORITHM_RULES, TASK_RULES, NotConforming
-from benchmarks.plugins import BUILT_IN, installed
+from benchmarks.config.plugins import BUILT_IN, installed
 from tasks.errors import BadInput
 
 FAST = "task.max_action_tokens=24"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from record_factory import HOSTILE, write_record
 from rich.console import Console
 
-from benchmarks.config import check_config, compose_config
+from benchmarks.config.schema import check_config, compose_config
 from benchmarks.records.record import Record
 from benchmarks.report.family import FAMILY, LONGEST, difference, family, sentences
 from benchmarks.report.show import show

@@ -20,8 +20,8 @@ from rich.console import Console
 
 from benchmarks.analysis.experiments import read_experiments
 from benchmarks.analysis.table import read_table
-from benchmarks.config import check_config, compose_config
-from benchmarks.listing import listing
+from benchmarks.config.listing import listing
+from benchmarks.config.schema import check_config, compose_config
 from benchmarks.records import index as index_module
 from benchmarks.records.index import INDEX, read_index
 from benchmarks.records.plain_yaml import plain_yaml

@@ -18,13 +18,13 @@ from record_factory import write_record
 from test_workers import PATIENCE_S, until, updates_saved
 
 from benchmarks.analysis.table import read_table
-from benchmarks.config import check_config, compose_config
-from benchmarks.launch import launch
-from benchmarks.launchers import PLUGINS, words_about_runs, words_for_launcher
-from benchmarks.presets import presets
+from benchmarks.config.presets import presets
+from benchmarks.config.schema import check_config, compose_config
 from benchmarks.records.index import INDEX, read_index
 from benchmarks.records.record import records
-from benchmarks.running.lock import holders
+from benchmarks.resume.lock import holders
+from benchmarks.sweep.launch import launch
+from benchmarks.sweep.launchers import PLUGINS, words_about_runs, words_for_launcher
 from tasks.errors import BadInput
 
 CHEAPEST = (*(word for word in SMALL if not word.startswith("policy.threads")), "task.max_turns=1", "+algo=base")

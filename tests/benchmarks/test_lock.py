@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.running.lock import EXPIRED_S, FOLDER, Held, held, holder
+from benchmarks.resume.lock import EXPIRED_S, FOLDER, Held, held, holder
 from tasks.errors import RunFailed
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from benchmarks.running.lock import held
+from benchmarks.resume.lock import held
 with held(Path(sys.argv[1]), "run"):
     print("held", flush=True)
     time.sleep(60)

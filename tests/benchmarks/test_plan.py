@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.config import check_config, compose_config
-from benchmarks.launch import launch
+from benchmarks.config.schema import check_config, compose_config
 from benchmarks.running.ledger import Ledger
-from benchmarks.running.plan import estimate, extrapolate, plan
 from benchmarks.running.run import run
+from benchmarks.sweep.launch import launch
+from benchmarks.sweep.plan import estimate, extrapolate, plan
 from tasks.errors import BadInput
 from tasks.wordle import Wordle, WordleConfig
 

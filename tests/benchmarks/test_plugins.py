@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from benchmarks.config import RunConfig, check_config, compose_config
-from benchmarks.listing import listing
-from benchmarks.plugins import installed
-from benchmarks.presets import CONF, SHARED
+from benchmarks.config.listing import listing
+from benchmarks.config.plugins import installed
+from benchmarks.config.presets import CONF, SHARED
+from benchmarks.config.schema import RunConfig, check_config, compose_config
 from tasks.errors import BadInput
 
 ALGORITHM = """
@@ -305,7 +305,7 @@ def test_files_of_the_working_directory_are_listed_and_not_run(tmp_path: Path) -
 
 def test_listing_loads_no_model_library() -> None:
     code = (
-        "import sys; from pathlib import Path; from benchmarks.listing import listing; listing(Path('/')); "
+        "import sys; from pathlib import Path; from benchmarks.config.listing import listing; listing(Path('/')); "
         "print([m for m in ('torch', 'transformers', 'trl') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import LlamaConfig, Qwen2Config
 
-from benchmarks.config import RunConfig, check_config, compose_config
-from benchmarks.launch import launch
-from benchmarks.presets import presets
+from benchmarks.config.presets import presets
+from benchmarks.config.schema import RunConfig, check_config, compose_config
 from benchmarks.running.preflight import memory_lines, memory_need, refuse_unfit, warm_start_need, widest
 from benchmarks.running.warmstart import find_or_make
+from benchmarks.sweep.launch import launch
 from policies.memory import need, skeleton_of
 from policies.source import find_source
 from tasks.api import Task

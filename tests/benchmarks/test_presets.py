@@ -6,9 +6,9 @@ from dataclasses import fields
 
 import pytest
 
-from benchmarks.config import ADAPTERS, GROUPS, WARM_STARTS, check_config, compose_config
-from benchmarks.plugins import BUILT_IN, KINDS, installed, load_class
-from benchmarks.presets import presets
+from benchmarks.config.plugins import BUILT_IN, KINDS, installed, load_class
+from benchmarks.config.presets import presets
+from benchmarks.config.schema import ADAPTERS, GROUPS, WARM_STARTS, check_config, compose_config
 from benchmarks.running.budget import BudgetConfig
 from benchmarks.running.evaluation import EvaluateConfig
 from policies.source import PolicyConfig

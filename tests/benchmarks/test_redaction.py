@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.config import check_config, compose_config
+from benchmarks.config.schema import check_config, compose_config
 from benchmarks.records.record import Record
 from benchmarks.records.redaction import redact
 from benchmarks.running.manifest import command_line

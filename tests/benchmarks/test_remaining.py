@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.config import check_config, compose_config
+from benchmarks.config.schema import check_config, compose_config
 from benchmarks.running.session import RunSession
 
 

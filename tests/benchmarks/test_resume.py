@@ -93,7 +93,7 @@ def test_a_run_goes_on_from_the_state_before_where_the_last_one_is_damaged(
 def test_a_full_disk_fails_the_run_and_keeps_the_state_before(
     whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmarks.running import state
+    from benchmarks.resume import state
 
     with monkeypatch.context() as patched:
         full = fails_at(3, lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), state.write_tensors)

@@ -15,12 +15,12 @@ import pytest
 from rich.console import Console
 
 from benchmarks.analysis.table import read_table
-from benchmarks.config import RunConfig, check_config, compose_config
+from benchmarks.config.schema import RunConfig, check_config, compose_config
 from benchmarks.records.record import Record, records
+from benchmarks.resume.lock import holder
+from benchmarks.resume.state import StateStore
 from benchmarks.running.ledger import APART, VARIABLE
-from benchmarks.running.lock import holder
 from benchmarks.running.run import run
-from benchmarks.running.state import StateStore
 
 SMALL = ("+algo=grpo", "budget=smoke", "policy.device=cpu", "policy.threads=1")
 

@@ -18,19 +18,19 @@ from rich.console import Console
 from stores import URL, away, emptied, put
 from test_resume import GRPO
 
-from benchmarks import launch
-from benchmarks.config import RunConfig, check_config, compose_config
+from benchmarks.config.schema import RunConfig, check_config, compose_config
 from benchmarks.records.mirror import mirror
 from benchmarks.records.record import Record
 from benchmarks.records.store import Store
+from benchmarks.resume.lock import FOLDER, Held
+from benchmarks.resume.state import StateStore
 from benchmarks.running import sharing as sharings
 from benchmarks.running import store_lock
-from benchmarks.running.lock import FOLDER, Held
 from benchmarks.running.run import run
 from benchmarks.running.session import RunSession
 from benchmarks.running.sharing import Sharing, shared, status_in
-from benchmarks.running.state import StateStore
 from benchmarks.running.store_lock import StoreLock, held_in_store, holder_in_store
+from benchmarks.sweep import launch
 from tasks.errors import RunFailed
 
 NAME = "grpo-wordle-tiny-s0-0000000000"

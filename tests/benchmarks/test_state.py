@@ -13,7 +13,7 @@ from broken_off import Killed, dies
 
 from benchmarks.records.record import Record
 from benchmarks.records.tensor_file import read_tensors, write_tensors
-from benchmarks.running.state import SLOTS, StateStore, pack, unpack
+from benchmarks.resume.state import SLOTS, StateStore, pack, unpack
 
 
 def save(store: StateStore, updates: int) -> None:

@@ -15,7 +15,7 @@ from broken_off import SMALL, configured, outcome
 from rich.console import Console
 from test_resume import GRPO
 
-from benchmarks.config import check_config, compose_config
+from benchmarks.config.schema import check_config, compose_config
 from benchmarks.records.index import read_index
 from benchmarks.records.mirror import mirror
 from benchmarks.records.record import Record

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from broken_off import SMALL, configured
 
-from benchmarks import launch
-from benchmarks.config import RunConfig
+from benchmarks.config.schema import RunConfig
 from benchmarks.records.record import Record
-from benchmarks.running.lock import _take, held
+from benchmarks.resume.lock import _take, held
+from benchmarks.sweep import launch
 
 
 def base_record(folder: Path, seed: int) -> Record:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from broken_off import configured
 
-from benchmarks.campaign import campaign
-from benchmarks.launch import launch
 from benchmarks.records.record import Record
 from benchmarks.running.ledger import Ledger
 from benchmarks.running.together import Unsaved, Unwritten, reason, refuse_undividable
+from benchmarks.sweep.campaign import campaign
+from benchmarks.sweep.launch import launch
 from policies import ranks
 from tasks.errors import BadInput, RunFailed
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 from rich.console import Console
 
-from benchmarks.config import check_config, compose_config
+from benchmarks.config.schema import check_config, compose_config
 from benchmarks.running.progress import Progress
 from benchmarks.running.run import run
 from benchmarks.running.tracking import NEEDED, Tracker, check_tracking

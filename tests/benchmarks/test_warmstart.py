@@ -11,7 +11,7 @@ from broken_off import Killed, dies, outcome, run_on
 from rich.console import Console
 
 from benchmarks.analysis.experiments import SETTING
-from benchmarks.config import RunConfig, check_config, compose_config
+from benchmarks.config.schema import RunConfig, check_config, compose_config
 from benchmarks.records.record import Record
 from benchmarks.running.ledger import Ledger
 from benchmarks.running.run import run

@@ -17,8 +17,8 @@ from broken_off import SMALL
 from idle import __file__ as IDLE
 
 from benchmarks.records.record import records
-from benchmarks.running.lock import holders
-from benchmarks.running.state import StateStore
+from benchmarks.resume.lock import holders
+from benchmarks.resume.state import StateStore
 
 pytestmark = pytest.mark.slow
 PATIENCE_S = 240.0

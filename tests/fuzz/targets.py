@@ -27,8 +27,8 @@ from rich.console import Console
 from algorithms.reflectors import EndpointReflector, ReflectionConfig, Refused, check_text, read_reply
 from benchmarks.analysis.table import read_table as read_results
 from benchmarks.analysis.table import render
-from benchmarks.config import RUN_NAME, check_config, compose_config, hydra_word
-from benchmarks.plugins import find, from_file, is_file_choice
+from benchmarks.config.plugins import find, from_file, is_file_choice
+from benchmarks.config.schema import RUN_NAME, check_config, compose_config, hydra_word
 from benchmarks.records import index, plain_yaml, reading
 from benchmarks.records.parquet import read_table, write_table
 from benchmarks.records.reading import Damaged, find_record

@@ -21,7 +21,7 @@ import torch
 from stub_session import StubSession
 
 from algorithms.gepa import GEPAConfig
-from benchmarks.config import RunConfig, check_config, compose_config
+from benchmarks.config.schema import RunConfig, check_config, compose_config
 from benchmarks.running.machine import meters, peak_flops_per_s, peak_memory
 from benchmarks.running.preflight import memory_need
 from benchmarks.running.run import load

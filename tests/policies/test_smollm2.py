@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.config import check_config, compose_config
+from benchmarks.config.schema import check_config, compose_config
 from policies.api import Sampling
 from policies.language_model import LanguageModel, load_policy
 from policies.source import PolicyConfig

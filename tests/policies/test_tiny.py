@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from benchmarks.config import check_config, compose_config
-from benchmarks.plugins import load_class
+from benchmarks.config.plugins import load_class
+from benchmarks.config.schema import check_config, compose_config
 from benchmarks.running.evaluation import average
 from policies.api import Rollout, Sampling
 from policies.language_model import LanguageModel

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cut_down import cut_down_run
 
-from benchmarks.campaign import DEFAULTS
+from benchmarks.sweep.campaign import DEFAULTS
 
 TASKS = {
     "wordle_turn": ("task=wordle_turn", "task.words=classic", "task.max_action_tokens=80"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.config import check_config, compose_config
+from benchmarks.config.schema import check_config, compose_config
 from policies.language_model import load_policy
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.config import check_config, compose_config
+from benchmarks.config.schema import check_config, compose_config
 from benchmarks.records.record import Record
 from benchmarks.running.run import run
 

@@ -16,7 +16,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from algorithms.policy_gradient import PolicyGradientConfig
-from benchmarks.plugins import (
+from benchmarks.config.plugins import (
     BUILT_IN,
     KINDS,
     Plugin,
@@ -31,7 +31,7 @@ from benchmarks.plugins import (
 from policies.source import PolicyConfig
 from tasks.errors import BadInput, require
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
+CONF = Path(__file__).resolve().parents[2] / "conf"
 SHARED = {
     "learning_rate": "${policy.learning_rate}",
     "problems_per_update": "${batch.problems}",
@@ -90,7 +90,7 @@ def named(group: str, name: str) -> Plugin:
     """The installed plugin of a name.
 
     Raises:
-        BadInput: see `benchmarks.plugins.find`; or one of our presets has that name too.
+        BadInput: see `benchmarks.config.plugins.find`; or one of our presets has that name too.
     """
     plugin = find(KINDS[group], name)
     ours = name in presets(group) and plugin.origin != BUILT_IN

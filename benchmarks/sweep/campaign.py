@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.config import RunConfig, check_config, compose_config
+from benchmarks.config.schema import RunConfig, check_config, compose_config
 from benchmarks.records.record import Record
-from benchmarks.running.interruption import stoppable
+from benchmarks.resume.interruption import stoppable
 from benchmarks.wording import duration
 from policies import ranks
 from policies.source import find_source

@@ -20,8 +20,8 @@ from types import FrameType
 
 import psutil
 
-from benchmarks.running.interruption import SIGNALS, handled
-from benchmarks.running.lock import holders
+from benchmarks.resume.interruption import SIGNALS, handled
+from benchmarks.resume.lock import holders
 
 GRACE_S = 120.0
 """For a worker to put its run's end on record; the update in flight may be in the middle of a long call of torch."""

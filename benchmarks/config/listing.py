@@ -7,9 +7,9 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.config import CHOICES
-from benchmarks.plugins import BUILT_IN, KINDS, Plugin, installed
-from benchmarks.presets import CONF, named, options, plugin_preset
+from benchmarks.config.plugins import BUILT_IN, KINDS, Plugin, installed
+from benchmarks.config.presets import CONF, named, options, plugin_preset
+from benchmarks.config.schema import CHOICES
 from tasks.errors import BadInput
 from tasks.files import read_file
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.running.state import Saved, StateStore, pack, unpack
+from benchmarks.resume.state import Saved, StateStore, pack, unpack
 from policies import ranks
 from tasks.errors import RunFailed
 

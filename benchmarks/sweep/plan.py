@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.config import RunConfig
+from benchmarks.config.schema import RunConfig
 from benchmarks.records.record import Record
 from benchmarks.running.budget import asks_endpoint, refuse_unmeasurable
 from benchmarks.running.ledger import Ledger

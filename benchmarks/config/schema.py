@@ -18,8 +18,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarks.plugins import KINDS, Plugin, find, from_file, identity, load
-from benchmarks.presets import CONF, hydra_choice, options
+from benchmarks.config.plugins import KINDS, Plugin, find, from_file, identity, load
+from benchmarks.config.presets import CONF, hydra_choice, options
 from benchmarks.records.record import RUNS
 from benchmarks.records.redaction import redacted
 from benchmarks.records.store import Store, is_url
@@ -267,7 +267,7 @@ def chosen_plugin(config: DictConfig, group: str) -> Plugin:
     """The algorithm or the task that a composed configuration names.
 
     Raises:
-        BadInput: see `benchmarks.plugins.find`.
+        BadInput: see `benchmarks.config.plugins.find`.
     """
     try:
         file, name = OmegaConf.select(config, f"files.{group}"), str(config[group].name)

@@ -6,8 +6,8 @@ import importlib.util
 import shutil
 from collections.abc import Sequence
 
-from benchmarks.plugins import unknown
-from benchmarks.presets import presets
+from benchmarks.config.plugins import unknown
+from benchmarks.config.presets import presets
 from tasks.errors import BadInput, require
 
 WORD = "launcher="

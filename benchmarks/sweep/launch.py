@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from benchmarks.config import RunConfig, check_config, compose_config, hydra_word
-from benchmarks.launchers import HERE, WORD, launcher_of, words_about_runs, words_for_launcher
-from benchmarks.presets import CONF
+from benchmarks.config.presets import CONF
+from benchmarks.config.schema import RunConfig, check_config, compose_config, hydra_word
 from benchmarks.records.mirror import is_default, readable
 from benchmarks.records.record import Record
 from benchmarks.records.store import Store
-from benchmarks.running.lock import FOLDER, holder
+from benchmarks.resume.lock import FOLDER, holder
 from benchmarks.running.manifest import command_line
 from benchmarks.running.quiet import quiet_libraries
 from benchmarks.running.sharing import status_in, upload_left
 from benchmarks.running.store_lock import holder_in_store
-from benchmarks.running.workers import Sweep, ending_workers
+from benchmarks.sweep.launchers import HERE, WORD, launcher_of, words_about_runs, words_for_launcher
+from benchmarks.sweep.workers import Sweep, ending_workers
 from policies import ranks
 from tasks.api import Task
 from tasks.errors import BadInput, RunFailed, require
@@ -54,7 +54,7 @@ def _launch(words: Sequence[str]) -> int:
     alone = f"{DRY_RUN} and -m work in one process; leave them out, or start it without the launcher"
     require(ranks.count() == 1 or not (many or DRY_RUN in words), alone)
     if DRY_RUN in words:
-        from benchmarks.running.plan import plan
+        from benchmarks.sweep.plan import plan
 
         if many:
             raise BadInput(f"{DRY_RUN} plans one run; leave out -m and give one value per key")

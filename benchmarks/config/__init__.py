@@ -1,0 +1,1 @@
+"""The configuration: schema, composition, presets, plugins. Knows no run."""

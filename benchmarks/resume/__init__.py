@@ -1,0 +1,1 @@
+"""How a run survives an interruption: state, lock, signals."""
