@@ -16,7 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar, Literal, TypeGuard
 
-from tasks.api import FeedbackLevel, Split, check_sizes, split_of
+from tasks.api import FeedbackLevel, RewardMode, Split, check_sizes, split_of
 from tasks.errors import BadInput
 from tasks.files import located, read_file, why
 from tasks.gsm import GsmProblem, GsmTask
@@ -41,8 +41,10 @@ class Gsm8kConfig:
     """A folder with train.jsonl and test.jsonl; null loads openai/gsm8k from the hub."""
     val: float = 0.05
     """Share of the train file kept for the learning curve."""
+    reward: RewardMode = RewardMode.shaped
+    """How the components are weighted: outcome, shaped or equal."""
     feedback: FeedbackLevel = FeedbackLevel.diagnostic
-    """How much the referee's feedback tells."""
+    """How much the feedback tells: none, outcome, diagnostic, hint or solution."""
     max_action_tokens: int = 256
     """Tokens that the solution may use."""
 
@@ -55,14 +57,14 @@ class Gsm8k(GsmTask):
 
     Config = Gsm8kConfig
     name: ClassVar[str] = "gsm8k"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     instructions = (
         "Solve the problem step by step. Write each calculation as an equation. "
         "End with a last line: #### and the answer as a number."
     )
 
     def __init__(self, config: Gsm8kConfig) -> None:
-        super().__init__(list(_problems(config)), config.feedback, config.max_action_tokens)
+        super().__init__(list(_problems(config)), config.feedback, config.reward, config.max_action_tokens)
         self.config = config
         tested = {problem.question for problem in self.problems("test")}
         for problem in (*self.problems("train"), *self.problems("val")):

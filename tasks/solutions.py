@@ -10,7 +10,7 @@ never evaluated as code, and the time is linear in its length.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -40,10 +40,43 @@ SOLUTION_COMPONENTS = (
     Component(name="steps", weight=0.2, low=0, high=1, about="share of the written equations that are right"),
     Component(name="correct", weight=1.0, low=0, high=1, about="the answer after #### is the right one"),
 )
+SCALING = (
+    "Multiply and divide as the words say.",
+    "Add all numbers.",
+    "Trust the first idea.",
+    "Repeat the question first.",
+)
 SOLUTION_ADVICE = {
-    "no step is written as an equation": "Write each step as an equation.",
-    "do not answer the question": "Copy the numbers with care.",
-    "is wrong": "Check each result.",
+    "no step is written as an equation": (
+        "Write each step as an equation.",
+        "Give the answer alone.",
+        "Name the units.",
+        "Be brief.",
+    ),
+    "the sum": (
+        "Carry the ten in a sum.",
+        "Round each number.",
+        "Begin with the largest number.",
+        "Write clearly.",
+    ),
+    "the difference": (
+        "Borrow the ten in a difference.",
+        "Take the smaller digit from the larger.",
+        "Count on your fingers.",
+        "Do not write zeros.",
+    ),
+    "the product": SCALING,
+    "the quotient": SCALING,
+}
+"""The first of each speaks to the fault; of the others some are beside the point and some mislead."""
+OPERATIONS = {
+    "+": "sum",
+    "-": "difference",
+    "*": "product",
+    "x": "product",
+    "×": "product",
+    "/": "quotient",
+    "÷": "quotient",
 }
 
 
@@ -200,6 +233,7 @@ def judge(action: str, gold: Fraction, level: FeedbackLevel) -> Verdict:
         feedback=_feedback(found, answer, well_formed, solved, gold, level),
         spans=spans,
         solved=solved,
+        shown=[(equation.text.strip(), "right" if equation.right else "wrong") for equation in found],
         metrics={
             "format": float(well_formed),
             "strict": float(solved),
@@ -207,6 +241,17 @@ def judge(action: str, gold: Fraction, level: FeedbackLevel) -> Verdict:
             "steps": rewards["steps"],
         },
     )
+
+
+NAMES = {"+": "sum", "-": "difference", "*": "product", "/": "quotient"}
+HINTING = (FeedbackLevel.hint, FeedbackLevel.solution)
+
+
+def described(equation: Equation) -> str:
+    """An equation with the name of its operation, where it has one only: `the sum 27+5=22`."""
+    text = equation.text.strip()
+    used = [OPERATORS[sign] for sign in text.partition("=")[0] if sign in OPERATORS]
+    return f"the {NAMES[used[0]] if len(used) == 1 else 'equation'} {text}"
 
 
 def _feedback(
@@ -217,20 +262,58 @@ def _feedback(
     gold: Fraction,
     level: FeedbackLevel,
 ) -> str:
+    form = [] if well_formed else ["the last line must be #### and the answer"]
+    return at_level(level, solved, explain(found, answer, gold, level, form))
+
+
+def hint(wrong: Equation, gold: Fraction) -> str:
+    """What an equation's left side comes to; only whether it is more or less where that would be the answer."""
+    left, _, right = wrong.text.partition("=")
+    truth = evaluate(left)
+    if truth is None:
+        return ""
+    if truth != gold:
+        return f": it is {truth}"
+    stated = number(right.strip())
+    return "" if stated is None else f": it is {'more' if truth > stated else 'less'}"
+
+
+def at_level(level: FeedbackLevel, solved: bool, faults: Sequence[str]) -> str:
+    """What a level tells of an action with these faults."""
     if level == FeedbackLevel.none:
         return ""
     if level == FeedbackLevel.outcome or solved:
         return "solved" if solved else "not solved"
+    return "\n".join(faults)
+
+
+def explain(
+    found: Sequence[Equation],
+    answer: Fraction | None,
+    gold: Fraction,
+    level: FeedbackLevel,
+    form: Sequence[str] = (),
+) -> list[str]:
+    """Why an answer is not the right one, as far as a level tells.
+
+    Args:
+        found: the equations of the solution.
+        answer: what was answered, if anything was.
+        gold: the right answer.
+        level: diagnostic, hint or solution.
+        form: faults of the form, to stand behind those of the equations.
+    """
     lines = []
     wrong = next((equation for equation in found if not equation.right), None)
     if wrong:
-        lines.append(f"{wrong.text.strip()} is wrong")
+        lines.append(f"{described(wrong)} is wrong" + (hint(wrong, gold) if level in HINTING else ""))
     elif not found:
         lines.append("no step is written as an equation")
-    if not well_formed:
-        lines.append("the last line must be #### and the answer")
+    lines += form
     if not lines and answer is not None:
         lines.append("each equation is right, but they do not answer the question")
+    if level in HINTING and not wrong and answer is not None:
+        lines.append(f"the answer is {'less' if answer > gold else 'more'} than {answer}")
     if level == FeedbackLevel.solution:
         lines.append(f"the answer is {gold}")
-    return "\n".join(lines)
+    return lines

@@ -101,7 +101,10 @@ def test_the_feedback_level_is_the_config_s(tmp_path: Path) -> None:
     config = write(tmp_path)
     config.feedback = FeedbackLevel.solution
     task = Gsm8k(config)
-    assert task.start(task.problems("test")[0]).step("9/2=4\n#### 4").feedback == "9/2=4 is wrong\nthe answer is 9/2"
+    assert (
+        task.start(task.problems("test")[0]).step("9/2=4\n#### 4").feedback
+        == "the quotient 9/2=4 is wrong: it is more\nthe answer is 9/2"
+    )
 
 
 def test_val_is_carved_out_of_train_by_the_question_alone(tmp_path: Path) -> None:

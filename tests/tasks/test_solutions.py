@@ -291,13 +291,13 @@ def test_spans_point_at_what_each_reward_judges() -> None:
 @pytest.mark.parametrize(
     ("action", "feedback"),
     [
-        ("3+4=8\n8*2=17\n#### 17", "3+4=8 is wrong"),
-        ("3+4=7\n7*2=15\n#### 15", "7*2=15 is wrong"),
+        ("3+4=8\n8*2=17\n#### 17", "the sum 3+4=8 is wrong"),
+        ("3+4=7\n7*2=15\n#### 15", "the product 7*2=15 is wrong"),
         ("3+4=7\n#### 7", "each equation is right, but they do not answer the question"),
         ("3+4=7\nseven", "the last line must be #### and the answer"),
         ("#### 7", "no step is written as an equation"),
         ("", "no step is written as an equation\nthe last line must be #### and the answer"),
-        ("3+4=8", "3+4=8 is wrong\nthe last line must be #### and the answer"),
+        ("3+4=8", "the sum 3+4=8 is wrong\nthe last line must be #### and the answer"),
         ("#### 14", "solved"),
     ],
 )
@@ -307,7 +307,10 @@ def test_the_referee_names_the_first_wrong_equation(action: str, feedback: str) 
 
 def test_the_levels_tell_more_and_more() -> None:
     told = [judge("3+4=8\n#### 8", Fraction(7), level).feedback for level in FeedbackLevel]
-    assert told == ["", "not solved", "3+4=8 is wrong", "3+4=8 is wrong\nthe answer is 7"]
+    wrong = "the sum 3+4=8 is wrong"
+    assert told == ["", "not solved", wrong, f"{wrong}: it is less", f"{wrong}: it is less\nthe answer is 7"]
+    told = judge("3+4=8\n8*2=16\n#### 16", Fraction(14), FeedbackLevel.hint).feedback
+    assert told == "the sum 3+4=8 is wrong: it is 7"
 
 
 SENTENCES = st.builds(
