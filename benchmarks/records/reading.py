@@ -195,7 +195,7 @@ def read_run(record: Record) -> Run:
     curve = read(record, "curve.parquet", lambda: _curve(record))
     seal = check_seal(record)
     ids = sorted(final)
-    tstar = read(record, OUTCOMES, lambda: _tstar(record, summary)) if _has(record, OUTCOMES) else ()
+    tstar = read(record, OUTCOMES, lambda: _tstar(record, summary, ids)) if _has(record, OUTCOMES) else ()
     answers = ([shares[problem] for problem in ids] if shares else [] for shares in (base, final, *(tstar or ({}, {}))))
     details = Details(_text(record, "manifest.json"), curve, *answers)
     return Run(record.name, status, summary, tuple(ids), seal, lambda: details)
@@ -276,17 +276,22 @@ def _answers(record: Record, summary: Mapping[str, Any]) -> tuple[Answers, Answe
     return shares["base"], shares["final"]
 
 
-def _tstar(record: Record, summary: Mapping[str, Any]) -> tuple[Answers, Answers]:
+def _tstar(record: Record, summary: Mapping[str, Any], ids: Sequence[str]) -> tuple[Answers, Answers]:
     """Per problem the share of its samples at T* that were solved, before and after."""
     columns = record.read_columns(OUTCOMES, ["stage", "mode", "problem", "solved"])
     outcomes: dict[str, dict[str, list[float]]] = {"base": defaultdict(list), "final": defaultdict(list)}
-    for stage, mode, problem, solved in zip(*(columns[name] for name in columns), strict=True):
+    rows = zip(columns["stage"], columns["mode"], columns["problem"], columns["solved"], strict=True)
+    for stage, mode, problem, solved in rows:
         if mode == "tstar":
             outcomes[stage][problem].append(float(solved))
     shares = [{problem: math.fsum(each) / len(each) for problem, each in outcomes[stage].items()} for stage in outcomes]
     for stage, found in zip(outcomes, shares, strict=True):
+        if sorted(found) != list(ids):
+            raise ValueError(f"the {stage} outcomes at T* are not of the problems of samples.parquet")
         if abs(math.fsum(found.values()) / len(found) - summary[f"accuracy_tstar_{stage}"]) > 1e-6:
-            raise ValueError(f"the {stage} outcomes at T* do not average to accuracy_tstar_{stage}, as summary.json says")
+            raise ValueError(
+                f"the {stage} outcomes at T* do not average to accuracy_tstar_{stage}, as summary.json says"
+            )
     return shares[0], shares[1]
 
 

@@ -105,7 +105,8 @@ def evaluate_start(session: RunSession, shelf: Shelf, other: Task | None) -> tup
         base = measure_capability(session, session.policy, "base", other)
         now = session.ledger.by_phase().get("evaluate", {})
         costs = {name: (now.get(name) or 0.0) - (booked.get(name) or 0.0) for name in COSTS}
-        val = {name: value for name, value in session.curve[0].items() if not name.startswith("spent/")}
+        start = session.curve[0].items()
+        val = {name: value for name, value in start if value is not None and not name.startswith("spent/")}
         shelf.write(StartEvaluation(val, base, costs))
         return base, None
 

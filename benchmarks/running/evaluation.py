@@ -68,9 +68,10 @@ class EvaluateConfig:
     def episodes(self, task: Task, points: int) -> int:
         """Episodes of a whole run's evaluations at most, with so many points of the learning curve."""
         val, test, train = (len(self.problems(task, split)) for split in ("val", "test", "train"))
-        several = self.temperature_samples
-        grid = sum(several if each else 1 for each in self.temperatures) * (len(self.temperatures) > 1)
-        stage = val * grid + test * (self.test_samples + self.greedy + several) + train * several
+        several, grid = self.temperature_samples, self.temperatures
+        on_val = sum(several if each else 1 for each in grid) if len(grid) > 1 else 0
+        at_tstar = several if any(each not in (0, 1) for each in grid) else 0
+        stage = val * on_val + test * (self.test_samples + self.greedy + at_tstar) + train * several
         return points * val * self.val_samples + 2 * stage
 
 

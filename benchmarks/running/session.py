@@ -49,7 +49,7 @@ class RunSession:
         self.rng = random.Random(f"algorithm {config.seed}")
         self.ledger = ledger or Ledger()
         self.curve: list[dict[str, float | None]] = []
-        self.known_start: Mapping[str, float] | None = None
+        self.known_start: dict[str, float] | None = None
         """Metrics of the curve's first point, where another run has measured them."""
         self.start_instructions = ""
         self.stopped_by = ""

@@ -38,7 +38,7 @@ class StartEvaluation:
     val: dict[str, float]
     """Metrics of the learning curve's first point."""
     capability: Capability
-    costs: dict[str, float | None]
+    costs: Mapping[str, float]
     """What the run that made this booked for it, without `val`: wall_s, cpu_s, flops, rollouts."""
 
 
@@ -73,7 +73,7 @@ class Shelf:
     def start_metrics(self) -> dict[str, float] | None:
         """Metrics of the learning curve's first point, if another run has measured them. All processes must ask."""
         found = self.read()
-        return found and found.val
+        return found.val if found else None
 
     def read(self) -> StartEvaluation | None:
         """What is there; None where nothing is, it is damaged, or `force` wants a new one. All processes must ask."""

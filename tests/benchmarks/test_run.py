@@ -51,7 +51,8 @@ def test_a_complete_record_holds_every_part(finished: Record) -> None:
     names = {path.name for path in finished.folder.iterdir()}
     assert names == {
         "config.yaml", "manifest.json", "ledger.parquet", "curve.parquet", "samples.parquet", "greedy.parquet",
-        "credit_first.parquet", "credit_last.parquet", "summary.json", "seal.json", "status", "policy"
+        "outcomes.parquet", "credit_first.parquet", "credit_last.parquet", "summary.json", "seal.json", "status",
+        "policy",
     }  # fmt: skip
     assert finished.status == "complete"
 

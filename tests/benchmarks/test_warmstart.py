@@ -14,9 +14,9 @@ from benchmarks.analysis.experiments import SETTING
 from benchmarks.config.schema import RunConfig, check_config, compose_config
 from benchmarks.records.record import Record
 from benchmarks.running.ledger import Ledger
+from benchmarks.running.no_signal import no_signal
 from benchmarks.running.run import run
 from benchmarks.running.session import RunSession
-from benchmarks.running.no_signal import no_signal
 from benchmarks.running.warmstart import ABOUT, FOLDER, WarmStart, book, find_or_make, key_of, transcripts
 from policies.language_model import load_policy
 from policies.source import PolicyConfig, Source, find_source
@@ -216,7 +216,11 @@ ZERO_VARIANCE, SIGNAL = {"groups_without_signal": 1.0}, {"groups_without_signal"
     ("rows", "words", "expected"),
     [
         ([ZERO_VARIANCE, ZERO_VARIANCE], (), "all 16 groups have equal rewards: nothing to learn; try warmstart=sft"),
-        ([ZERO_VARIANCE, ZERO_VARIANCE], WARM, "all 16 groups have equal rewards: nothing to learn; try a longer warm start"),
+        (
+            [ZERO_VARIANCE, ZERO_VARIANCE],
+            WARM,
+            "all 16 groups have equal rewards: nothing to learn; try a longer warm start",
+        ),
         ([ZERO_VARIANCE], (), ""),
         ([ZERO_VARIANCE, SIGNAL], (), ""),
         ([ZERO_VARIANCE] * 3, (), ""),
