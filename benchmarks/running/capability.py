@@ -40,6 +40,11 @@ class Capability:
     rollouts: list[Rollout] = field(default_factory=list)
     """One test episode per problem at temperature 1; none where this was read from a file."""
 
+    def restaged(self, stage: str) -> Capability:
+        """The same as another stage's: of a policy that did not change."""
+        tables = {file: [{**row, "stage": stage} for row in rows] for file, rows in self.tables.items()}
+        return Capability(self.numbers, tables)
+
 
 def measure_capability(session: RunSession, policy: LanguageModel, stage: str, other: Task | None) -> Capability:
     """Evaluate a policy on test, and on what is needed of val, train and another task; the session books the cost.

@@ -48,23 +48,26 @@ def close(config: RunConfig, session: RunSession, source: Source, manifest: Mapp
     if session.curve[-1]["spent/updates"] != len(session.ledger.rows):
         session.checkpoint()
     other = find_other_task(config)
-    final = measure_capability(session, session.policy, "final", other)
     state = session.policy.state_hash()
-    changed = state != manifest["policy_state"]
-    logprobs = action_logprobs(session, session.policy, final.rollouts) if config.evaluate.kl and changed else []
+    final: Capability | None = None
+    after: list[float] = []
+    if state != manifest["policy_state"]:
+        final = measure_capability(session, session.policy, "final", other)
+        if config.evaluate.kl:
+            after = action_logprobs(session, session.policy, final.rollouts)
     if config.keep_policy:
         with session.ledger.phase("record"):
             session.record.keep_policy(session.policy.save)
     restore_start(config, session, source, manifest)
-    before = action_logprobs(session, session.policy, final.rollouts) if logprobs else []
+    before = action_logprobs(session, session.policy, final.rollouts) if final and after else []
     base, reused = evaluate_start(session, shelf, other)
-    tokens = sum(sum(rollout.mask) for rollout in final.rollouts)
+    final = final or base.restaged("final")  # Equal hashes play equally.
     measured = {
-        "n_test": len(final.rollouts),
+        "n_test": len(config.evaluate.problems(session.task, "test")),
         "policy_state": state,
         **gains(base, final),
-        "kl_per_token": (sum(logprobs) - sum(before)) / tokens if config.evaluate.kl else None,
-        "kl_tokens": tokens if config.evaluate.kl else None,
+        "kl_per_token": (sum(after) - sum(before)) / max(len(after), 1) if config.evaluate.kl else None,
+        "kl_tokens": len(after) if config.evaluate.kl else None,
         "reused_evaluation": reused,
     }
     with session.ledger.phase("record"):
@@ -118,12 +121,10 @@ def gains(base: Capability, final: Capability) -> dict[str, Any]:
         for stage, each in (("base", base), ("final", final))
         for name, value in each.numbers.items()
     }
-    lost = (
-        None if found["accuracy_other_base"] is None else found["accuracy_other_base"] - found["accuracy_other_final"]
-    )
+    kept = found["accuracy_other_base"], found["accuracy_other_final"]
     return {
         **found,
         "gain": found["accuracy_final"] - found["accuracy_base"],
         "gain_tstar": found["accuracy_tstar_final"] - found["accuracy_tstar_base"],
-        "forgotten": lost,
+        "forgotten": None if None in kept else kept[0] - kept[1],
     }

@@ -192,6 +192,19 @@ def evaluations_of(record: Record) -> dict[str, Any]:
     }
 
 
+def test_a_policy_that_did_not_change_is_not_evaluated_twice(
+    bases: Callable[..., tuple[Record, int]], games: Games
+) -> None:
+    for word, evaluations in (("+algo=grpo", 4), ("+algo=base", 0)):
+        record, _ = bases(word, *SHORT)
+        assert len([call for call in games.calls if call[1] != "train"]) == evaluations
+        games.calls.clear()
+    rows = [{**row, "stage": ""} for row in record.read_rows("samples.parquet")]
+    assert rows[: len(rows) // 2] == rows[len(rows) // 2 :]
+    summary = record.read_json("summary.json")
+    assert (summary["gain"], summary["gain_tstar"], summary["n_test"]) == (0, 0, 2)
+
+
 def test_the_starting_policy_is_evaluated_once_for_all_algorithms_of_a_seed(
     bases: Callable[..., tuple[Record, int]], games: Games
 ) -> None:
