@@ -1,52 +1,35 @@
-"""One run: build, measure, improve, measure again, close the record."""
+"""One run: claim the record, load, measure, improve, measure again, close the record."""
 
 from __future__ import annotations
 
 import tempfile
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.text import Text
 
 from benchmarks.config.schema import RunConfig
-from benchmarks.records.record import Record, open_record
-from benchmarks.resume.interruption import ignore_interruptions, stoppable, unstoppable
-from benchmarks.resume.lock import Held
-from benchmarks.resume.state import StateStore
-from benchmarks.running.attempt import end, known, say_where, update_manifest
+from benchmarks.resume.interruption import stoppable
+from benchmarks.running.attempt import ended, say_where, update_manifest
 from benchmarks.running.budget import refuse_unmeasurable
+from benchmarks.running.claim import Claim, Outcome, claim
 from benchmarks.running.closing import close, find_other_task
 from benchmarks.running.ledger import Ledger
 from benchmarks.running.manifest import describe, manifest
-from benchmarks.running.out_of_memory import free_memory, is_out_of_memory, remembered, smaller
+from benchmarks.running.out_of_memory import free_memory, remembered
 from benchmarks.running.preflight import refuse_unfit
 from benchmarks.running.progress import Progress
 from benchmarks.running.session import RunSession
-from benchmarks.running.sharing import complete_in_store, shared
 from benchmarks.running.start_evaluation import Shelf
 from benchmarks.running.starting import equip, load_start
-from benchmarks.running.together import owned, reason, refuse_undividable, started_alike, states_of
+from benchmarks.running.together import refuse_undividable, started_alike
 from benchmarks.running.tracking import open_tracker
 from benchmarks.running.warmstart import book, find_or_make
 from policies import ranks
 from policies.source import Source, find_source
 from tasks.api import Task
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of one run."""
-
-    record: Record
-    ran: bool
-    """False where a complete record was there already, or another process is at work on it. A complete record that goes
-    to a store is there, and its folder on this disk is gone."""
-    held_by: str | None = None
-    """Who that is."""
 
 
 def run(config: RunConfig, console: Console, command: str) -> Outcome:
@@ -70,53 +53,23 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
             refuse_unmeasurable(config)
             refuse_undividable(config, task)
             find_other_task(config)
-            record = open_record(config.results, config.run_name(task.fingerprint()))
-            try:
-                record, lock = holding.enter_context(owned(record))
-                if not config.force and complete_in_store(config.store, record):
-                    return Outcome(record, ran=False)
-                sharing = holding.enter_context(shared(config.store, record, config.upload_every_s, say))
-            except Held as other:
-                return Outcome(record, ran=False, held_by=str(other))
-            states = holding.enter_context(closing(states_of(record, lock, sharing)))
-            if sharing and sharing.settle(states, force=config.force):
-                return Outcome(record, ran=False)
-            complete = ranks.first(record.status == "complete")
-            if complete or config.force:
-                states.remove()
-            if complete and not config.force:
-                return Outcome(record, ran=False)
+            claimed = claim(config, config.run_name(task.fingerprint()), holding, say)
+            if isinstance(claimed, Outcome):
+                return claimed
             refuse_unfit(config, source, task)
-            about = manifest(config, task.fingerprint(), source.label, command)
-            resumes = ranks.first(states.exist())
-            if resumes:
-                about |= {key: value for key, value in known(record).items() if key == "out_of_memory"}
-            else:
-                record.write_json("manifest.json", about)
-            record.write_status("running")
-            record.clear(goes_on=resumes)
-            record.write("config.yaml", OmegaConf.to_yaml(config.resolved).encode())
-            if sharing:
-                sharing.begin()
-        try:
-            while not attempt(remembered(config, about), source, task, record, states, console, about, ledger):
+            about = claimed.begin(config, manifest(config, task.fingerprint(), source.label, command))
+        with claimed.uploaded():
+            while not attempt(remembered(config, about), source, task, claimed, console, about, ledger):
                 free_memory()
                 ledger = Ledger(prices=config.budget.prices())
-        except BaseException:
-            if sharing:
-                sharing.give_up()
-            raise
-        if sharing:
-            sharing.finish()
-    return Outcome(record, ran=True)
+    return Outcome(claimed.record, ran=True)
 
 
 def attempt(
     config: RunConfig,
     source: Source,
     task: Task,
-    record: Record,
-    states: StateStore,
+    claimed: Claim,
     console: Console,
     fresh: dict[str, Any],
     ledger: Ledger,
@@ -126,8 +79,9 @@ def attempt(
     Returns:
         False where memory ran out and the run is to be tried again with smaller micro-batches, which `fresh` now names.
     """
+    record = claimed.record
+    session: RunSession | None = None
     with Progress(console, record.name) as progress, tempfile.TemporaryDirectory(prefix="grpo-bench-") as scratch:
-        session: RunSession | None = None
         try:
             with ledger.phase("load"):
                 algorithm = config.algorithm_class(config.algo)
@@ -137,7 +91,7 @@ def attempt(
                 equip(ledger, policy)
                 progress.follow(open_tracker(config, record.name) if ranks.is_first() else None)
                 fresh |= describe(policy) | {"peak_flops_per_s": ledger.peak_flops_per_s}
-                session = RunSession(config, policy, task, record, progress, Path(scratch), ledger, states)
+                session = RunSession(config, policy, task, record, progress, Path(scratch), ledger, claimed.states)
                 started_alike(session)
                 if warm:
                     book(config, warm, ledger, resumed=session.saving.resumed_after is not None)
@@ -151,19 +105,8 @@ def attempt(
             with session.improving():
                 algorithm.improve(policy, task, session)
             close(config, session, source, about, shelf)
-            states.remove()
+            claimed.states.remove()
             return True
         except BaseException as caught:
-            if ranks.count() > 1:
-                ignore_interruptions()  # The launcher sends them as soon as it sees one process end.
-            error = reason(caught)
-            size = smaller(config) if is_out_of_memory(error) else None
-            if size is None:
-                with unstoppable():
-                    message = end(record, session, error)
-                raise message from error
-            updates = len(session.ledger.rows) if session else 0
-            halving = {"after_update": updates, "micro_batch_size": size}
-            fresh["out_of_memory"] = [*fresh.get("out_of_memory", []), halving]
-            progress.say(f"out of memory; again with algo.micro_batch_size={size}")
+            progress.say(ended(config, record, session, fresh, caught))
             return False

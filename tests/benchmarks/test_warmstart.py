@@ -201,7 +201,7 @@ def test_a_run_with_warm_start_and_adapter_that_dies_goes_on_to_the_same_end(
     broken = tmp_path / "broken"
     with monkeypatch.context() as patched:
         patched.setattr(RunSession, "step", dies(2, RunSession.step))
-        patched.setattr("benchmarks.running.run.end", lambda record, session, error: error)
+        patched.setattr("benchmarks.running.attempt.end", lambda record, session, error: error)
         with pytest.raises(Killed):
             run_on(broken, *words)
     again = run_on(broken, *words)
