@@ -21,6 +21,7 @@ from rich.text import Text
 
 from benchmarks.analysis.aggregates import bootstrap_interval, iqm, probability_of_improvement
 from benchmarks.analysis.experiments import Experiment, Matrix, differing, hyper_parameters
+from benchmarks.analysis.gains import Gains, gain_rows, gains_of
 from benchmarks.analysis.statistics import DIFFERENCES, SHARES, Estimate, estimate_mean, holm
 from benchmarks.wording import one_line
 from tasks.errors import BadInput, require
@@ -75,6 +76,7 @@ class Comparison:
     sides: list[Side]
     pairs: list[Pair]
     warnings: list[str]
+    gains: list[Gains]
 
 
 def choose(experiments: Sequence[Experiment], word: str, narrowed: dict[str, str | None]) -> Experiment:
@@ -151,7 +153,8 @@ def compare(chosen: Sequence[Experiment], known: Sequence[Experiment], metric: s
         for (one, other, seeds, estimate, improvement), p_holm in zip(found, corrected, strict=True)
     ]
     about = {group: str(chosen[0].first.summary[group]) for group in ("task", "policy", "budget")}
-    return Comparison(metric, about, tables[0].shape[1], sides, pairs, _warnings(chosen, labels, sides, pairs))
+    gains = [gains_of(e, label) for e, label in zip(chosen, labels, strict=True)]
+    return Comparison(metric, about, tables[0].shape[1], sides, pairs, _warnings(chosen, labels, sides, pairs), gains)
 
 
 def common_seeds(first: Experiment, second: Experiment) -> list[int]:
@@ -226,6 +229,12 @@ def render(comparison: Comparison, fmt: str, console: Console) -> None:
         mean = f"{scale * side.mean:.1f} [{scale * side.low:.1f}, {scale * side.high:.1f}]"
         sides.add_row(*map(Text, (side.name, str(len(side.seeds)), mean, f"{scale * side.iqm:.1f}", str(side.tried))))
     console.print(sides, "")
+    gains = _grid()
+    for name in ("solved, after - before", "gain [95 %]", "gain at T* [95 %]", ""):
+        gains.add_column(name, justify="right" if "gain" in name else "left")
+    for cells in gain_rows(comparison.gains):
+        gains.add_row(*map(Text, cells))
+    console.print(gains, "")
     family = len(comparison.pairs)
     console.print(f"first - second, paired by problem and seed; p corrected by Holm over {family}", highlight=False)
     pairs = _grid()

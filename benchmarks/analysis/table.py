@@ -151,15 +151,13 @@ def _outcome(complete: Sequence[Run], index: Index) -> dict[str, Any]:
     # The index keeps floats.
     return {name: found[name] for name in (*OUTCOME, *AT_TSTAR)} | {
         "n_test": int(found["n_test"]),
-        "sharpening": _sharpens(found),
+        "sharpening": sharpens(found["gain_ci_low"], found["gain_tstar_ci_low"]),
     }
 
 
-def _sharpens(row: Mapping[str, Any]) -> bool | None:
-    """Whether a gain at temperature 1 is not shown at T*: its interval there reaches 0. None where T* is unknown."""
-    if row["gain_tstar_ci_low"] is None:
-        return None
-    return bool(row["gain_ci_low"] > 0 >= row["gain_tstar_ci_low"])
+def sharpens(gain_low: float | None, gain_tstar_low: float | None) -> bool | None:
+    """Whether a gain at temperature 1 is not shown at T*, by the lower ends of their intervals; None without both."""
+    return None if gain_low is None or gain_tstar_low is None else gain_low > 0 >= gain_tstar_low
 
 
 def _average(values: Sequence[float]) -> float:
@@ -285,8 +283,8 @@ def _cells(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
             "n": _shown(str, row["n_test"]),
             "accuracy [95 %]": _shown(_accuracy, *(row[f"accuracy_{key}"] for key in ("final", "ci_low", "ci_high"))),
             "base": _shown(_percent, row["accuracy_base"]),
-            "gain [95 %]": _shown(_gain, row["gain"], row["gain_ci_low"], row["gain_ci_high"]),
-            "gain at T* [95 %]": _shown(_gain, *(row[name] for name in AT_TSTAR)),
+            "gain [95 %]": _shown(gain_cell, row["gain"], row["gain_ci_low"], row["gain_ci_high"]),
+            "gain at T* [95 %]": _shown(gain_cell, *(row[name] for name in AT_TSTAR)),
             "FLOPs": _shown(COSTS["flops"], row["flops"]),
             "time": _shown(COSTS["wall_s"], row["wall_s"]),
             "memory": _shown(COSTS["peak_memory_bytes"], row["peak_memory_bytes"]),
@@ -314,5 +312,6 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def _gain(value: float, low: float, high: float) -> str:
+def gain_cell(value: float, low: float, high: float) -> str:
+    """A gain and its interval, in points."""
     return f"{100 * value:+z.1f} [{100 * low:+z.1f}, {100 * high:+z.1f}]"

@@ -146,19 +146,18 @@ def action_logprobs(session: RunSession, policy: LanguageModel, rollouts: Sequen
     Returns:
         One number per sampled token, in the rollouts' order.
     """
-    from policies.branches import score_branches
+    from policies.branches import Branch, score_branches
 
     with session.ledger.phase("evaluate"):
-        prompts = [
-            policy.chat.prompt(policy.instructions, session.task.start(rollout.problem).messages)
-            for rollout in rollouts
-        ]
-        trunks = [prompt + rollout.completion_ids for prompt, rollout in zip(prompts, rollouts, strict=True)]
-        scores, flops = score_branches(policy, trunks, [[] for _ in trunks], 1.0)
+        branches = []
+        for rollout in rollouts:
+            prompt = policy.chat.prompt(policy.instructions, session.task.start(rollout.problem).messages)
+            branches.append([Branch(0, prompt, rollout.completion_ids)])
+        scores, flops = score_branches(policy, [[] for _ in rollouts], branches, 1.0)
         session.charge("evaluate", flops=flops)
         return [
             logprob
-            for prompt, rollout, score in zip(prompts, rollouts, scores, strict=True)
-            for logprob, written in zip(score.trunk[len(prompt) :].tolist(), rollout.mask, strict=True)
+            for rollout, (score,) in zip(rollouts, scores, strict=True)
+            for logprob, written in zip(score.tolist(), rollout.mask, strict=True)
             if written
         ]
