@@ -203,6 +203,26 @@ def check(context: typer.Context) -> None:
     sys.exit(check_words(context.args, typer.echo))
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def probe(
+    context: typer.Context,
+    batches: Annotated[int, typer.Option(help="Batches of one update's size, the same for every algorithm.")] = 8,
+    held_out: Annotated[int, typer.Option(help="Batches of other problems, for the gradient of P(solved).")] = 24,
+    format: Annotated[str, typer.Option(help="text or json.")] = "text",
+    save: Annotated[bool, typer.Option("--save", help="Keep it under results/probes, as probe.json.")] = False,
+) -> None:
+    """Tell in minutes whether algorithms can differ: their gradients on the same batches, at the starting weights.
+
+    Arguments: +algo=A,B:KEY=VALUE,... (a setting after a colon is that algorithm's alone), and KEY=VALUE as in `run`.
+    """
+    from rich.console import Console
+
+    from benchmarks.checking.probe_command import run_probe
+
+    quiet_libraries()
+    run_probe(context.args, batches, held_out, format, save, Console())
+
+
 @app.command()
 def new(
     kind: Annotated[str, typer.Argument(help="What to make: algo.")],

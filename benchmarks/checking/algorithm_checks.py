@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.checking.findings import Finding, Notes
-from benchmarks.checking.probe import watch
+from benchmarks.checking.watched_run import watch
 from benchmarks.config.schema import RunConfig
 from benchmarks.resume.state import StateStore
 from policies.language_model import LanguageModel, load_policy

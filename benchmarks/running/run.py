@@ -254,6 +254,7 @@ def summary(
         "metrics_final": final,
         "greedy_base": greedy["base"].metrics if greedy else None,
         "greedy_final": greedy["final"].metrics if greedy else None,
+        "reward_correlations": ledger.means("corr/"),
         "rollouts": rollouts,
         "tokens_generated": generated,
         "tokens_prompt": ledger.total("prompt_tokens"),
