@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +19,9 @@ from unittest.mock import patch
 import torch
 from rich.console import Console
 
+from algorithms import trainer
 from algorithms.api import Algorithm
-from benchmarks.checking.findings import Finding, Notes
+from benchmarks.checking.rules import Violations
 from benchmarks.config.schema import RunConfig
 from benchmarks.records.record import Record
 from benchmarks.resume.state import StateStore
@@ -31,36 +32,36 @@ from policies.language_model import LanguageModel
 from tasks.api import Problem, Task
 
 MOST_ROLLOUTS = 5_000
-"""Rollouts of a smoke-size run after which it is taken for one without end."""
+"""Rollouts of a smoke-size run beyond which it is taken to be endless."""
 LEAST_BOOKED = 0.8
 """Share of the sampled tokens that must be booked; the count from outside is not exact to the token."""
-TELLING = 8
+DISTINCT = 8
 """Characters from which on an action's text is not found in another's by chance."""
 
 
 class Stop(BaseException):
-    """Ends a run whose fault is noted; no `except Exception` of a plugin can hold it."""
+    """Ends a run whose violation is reported; no `except Exception` of a plugin can hold it."""
 
 
 @dataclass(slots=True)
-class Seen:
-    """What passed by."""
+class Traffic:
+    """What went through policy and model."""
 
     played: list[tuple[Rollout, tuple[list[int], ...]]] = field(default_factory=list)
     """Every rollout, with copies of its prompt ids, completion ids and mask as they were when it was played."""
     trained: set[tuple[int, ...]] = field(default_factory=set)
     """Sequences that went through the model with gradients, without padding."""
     sampled_tokens: int = 0
-    """Tokens that the model was asked for, one after the other, outside our own samplers' lean decoder."""
+    """Tokens that the model was asked for one after the other, outside our own samplers' lean decoder."""
     played_tokens: int = 0
     """Tokens that `LanguageModel.play` wrote."""
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
-    """One watched run."""
+class WatchedRun:
+    """One run that is over."""
 
-    findings: list[Finding]
+    violations: Violations
     policy: LanguageModel
     state: str
     """The policy's hash when the run was over."""
@@ -68,16 +69,16 @@ class Observation:
     """Hash of everything played and of the final policy: equal for equal runs."""
 
 
-class ProbeSession(RunSession):
-    """A session that evaluates nothing and ends a run that plays on after its budget."""
+class WatchedSession(RunSession):
+    """A session that evaluates nothing and ends a run that continues after its budget."""
 
-    def __init__(self, *parts: Any, notes: Notes) -> None:
+    def __init__(self, *parts: Any, violations: Violations) -> None:
         super().__init__(*parts)
-        self.notes = notes
+        self.violations = violations
         self.over = False
 
     def checkpoint(self) -> None:
-        """Nothing: what is learned is no matter here."""
+        """Nothing: a check does not ask what is learned."""
 
     def play(self, problems: Sequence[Problem], group_size: int, sampling: Sampling) -> list[Rollout]:
         """As in a run, while there is budget."""
@@ -91,93 +92,85 @@ class ProbeSession(RunSession):
         self.over = not self.open()
         for name, parameter in self.policy.model.named_parameters():
             if not bool(torch.isfinite(parameter).all()):
-                self.notes.add("finite", f"{name} holds NaN or infinity after update {len(self.ledger.rows)}")
-                raise Stop
+                self._stop("finite", f"{name} holds NaN or infinity after update {len(self.ledger.rows)}")
 
     def _must_be_open(self, what: str) -> None:
+        updates, rollouts = len(self.ledger.rows), self.ledger.total("rollouts")
         if self.over:
-            self.notes.add("budget", f"it {what} after update {len(self.ledger.rows)} had spent the budget")
-            raise Stop
-        rollouts = self.ledger.total("rollouts")
+            self._stop("budget", f"it {what} after update {updates} had spent the budget")
         if rollouts > MOST_ROLLOUTS:
-            self.notes.add("budget", f"it played {rollouts:.0f} rollouts in {len(self.ledger.rows)} updates")
-            raise Stop
+            self._stop("budget", f"it played {rollouts:.0f} rollouts in {updates} updates")
+
+    def _stop(self, rule: str, problem: str) -> None:
+        self.violations.add(rule, problem)
+        raise Stop
 
 
-def watch(config: RunConfig, policy: LanguageModel, states: StateStore | None = None) -> Observation:
+def watch(config: RunConfig, policy: LanguageModel, states: StateStore | None = None) -> WatchedRun:
     """Improve a policy under watch, from the newest of the states on, where there is any."""
-    notes, seen = Notes(), Seen()
+    violations, traffic = Violations(), Traffic()
     task: Task = config.task_class(config.task)
     policy.instructions = policy.instructions or task.instructions
     algorithm: Algorithm = config.algorithm_class(config.algo)
     fingerprint = task.fingerprint()
     with tempfile.TemporaryDirectory(prefix="grpo-bench-check-") as folder, ExitStack() as watching:
         (Path(folder) / "scratch").mkdir()
-        progress = Progress(Console(file=io.StringIO()), "check")
-        session = ProbeSession(
-            config, policy, task, Record(Path(folder)), progress, Path(folder) / "scratch", None, states, notes=notes
-        )
-        watching.enter_context(train_only(type(task), notes))
-        watching.enter_context(playing(seen))
-        watching.enter_context(forward_passes(policy, seen))
-        watching.enter_context(credit(algorithm, notes))
-        ended = False
+        parts = (Record(Path(folder)), Progress(Console(file=io.StringIO()), "check"), Path(folder) / "scratch")
+        session = WatchedSession(config, policy, task, *parts, None, states, violations=violations)
+        watching.enter_context(train_only(type(task), violations))
+        watching.enter_context(playing(traffic))
+        watching.enter_context(forward_passes(policy, traffic))
+        watching.enter_context(advantages(violations))
         try:
             with session.phase("update"):
                 algorithm.improve(policy, task, session)
-            ended = True
+            check_costs(session, traffic, violations)
         except Stop:
             pass
-        except Exception as error:  # a stranger's code may raise anything; that it did is the finding
-            notes.add("runs", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
-    if ended:
-        check_costs(session, seen, notes)
-    check_tokens(policy, seen, notes)
+        except Exception as error:  # a stranger's code may raise anything; that it did is the violation
+            violations.add("runs", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+    check_tokens(policy, traffic, violations)
     if task.fingerprint() != fingerprint:
-        notes.add("isolation", "it changed the task: its fingerprint is another one after the run")
+        violations.add("isolation", "it changed the task: its fingerprint is another one after the run")
     state = policy.state_hash()
-    ids = [(rollout.problem.id, before) for rollout, before in seen.played]
+    ids = [(rollout.problem.id, before) for rollout, before in traffic.played]
     outcome = hashlib.sha256(f"{state} {ids}".encode()).hexdigest()
-    return Observation(notes.findings, policy, state, outcome)
+    return WatchedRun(violations, policy, state, outcome)
 
 
 @contextmanager
-def train_only(task: type[Task], notes: Notes) -> Iterator[None]:
-    """Note every val or test problem that is listed, started, or solved by the oracle, on any instance of the task."""
-    problems, start, oracle = task.problems, task.start, task.oracle
+def train_only(task: type[Task], violations: Violations) -> Iterator[None]:
+    """Report val and test problems that are listed, started, or solved by the oracle, on any instance of the task."""
 
-    def watched_problems(self: Task, split: Any) -> Any:
-        if split != "train":
-            notes.add("splits", f"it asked for the {split} problems")
-        return problems(self, split)
+    def watched(method: str, report: str) -> Any:
+        original: Callable[..., Any] = getattr(task, method)
 
-    def watched_start(self: Task, problem: Problem) -> Any:
-        if problem.split != "train":
-            notes.add("splits", f"it started the {problem.split} problem {problem.id}")
-        return start(self, problem)
+        def call(self: Task, asked: Any) -> Any:
+            split = asked.split if isinstance(asked, Problem) else asked
+            if split != "train":
+                problem = asked.id if isinstance(asked, Problem) else ""
+                violations.add("splits", report.format(split=split, problem=problem))
+            return original(self, asked)
 
-    def watched_oracle(self: Task, problem: Problem) -> Any:
-        if problem.split != "train":
-            notes.add("splits", f"it asked the oracle about the {problem.split} problem {problem.id}")
-        return oracle(self, problem)
+        return patch.object(task, method, call)
 
     with (
-        patch.object(task, "problems", watched_problems),
-        patch.object(task, "start", watched_start),
-        patch.object(task, "oracle", watched_oracle),
+        watched("problems", "it asked for the {split} problems"),
+        watched("start", "it started the {split} problem {problem}"),
+        watched("oracle", "it asked the oracle about the {split} problem {problem}"),
     ):
         yield
 
 
 @contextmanager
-def playing(seen: Seen) -> Iterator[None]:
-    """Remember every rollout as it was when it was played, whoever asked for it."""
+def playing(traffic: Traffic) -> Iterator[None]:
+    """Keep every rollout as it was when it was played, whoever asked for it."""
     play = LanguageModel.play
 
     def watched(self: LanguageModel, *args: Any, **kwargs: Any) -> Any:
         rollouts, cost = play(self, *args, **kwargs)
-        seen.played_tokens += cost.generated_tokens
-        seen.played += [
+        traffic.played_tokens += cost.generated_tokens
+        traffic.played += [
             (each, (list(each.prompt_ids), list(each.completion_ids), list(each.mask))) for each in rollouts
         ]
         return rollouts, cost
@@ -187,8 +180,8 @@ def playing(seen: Seen) -> Iterator[None]:
 
 
 @contextmanager
-def forward_passes(policy: LanguageModel, seen: Seen) -> Iterator[None]:
-    """Count sampled tokens and remember trained sequences.
+def forward_passes(policy: LanguageModel, traffic: Traffic) -> Iterator[None]:
+    """Count sampled tokens and keep trained sequences.
 
     A pass with a cache samples one token per row that has not ended; so does one whose input is the last one's and one
     token more. Any other pass with gradients trains.
@@ -209,11 +202,11 @@ def forward_passes(policy: LanguageModel, seen: Seen) -> Iterator[None]:
             ended = (
                 torch.isin(ids[:, -1], torch.tensor(over, device=ids.device)) if ids.shape[1] == 1 else ids[:, -1] < 0
             )
-            seen.sampled_tokens += int((~ended).sum())
+            traffic.sampled_tokens += int((~ended).sum())
         elif torch.is_grad_enabled():
             rows = ids.tolist()
             kept = mask.bool().tolist() if mask is not None else [[True] * len(row) for row in rows]
-            seen.trained |= {
+            traffic.trained |= {
                 tuple(i for i, k in zip(row, keep, strict=True) if k) for row, keep in zip(rows, kept, strict=True)
             }
 
@@ -225,67 +218,59 @@ def forward_passes(policy: LanguageModel, seen: Seen) -> Iterator[None]:
 
 
 @contextmanager
-def credit(algorithm: Algorithm, notes: Notes) -> Iterator[None]:
-    """Look at every advantage before the trainer does; algorithms without `credit` are left alone."""
-    from algorithms.policy_gradient import PolicyGradient
-    from algorithms.trainer import check_advantages
+def advantages(violations: Violations) -> Iterator[None]:
+    """Report advantages that the trainer refuses under their own rule."""
+    check = trainer.check_advantages
 
-    if not isinstance(algorithm, PolicyGradient):
-        yield
-        return
-    original = algorithm.credit
-
-    def watched(batch: Any) -> Any:
-        advantages = original(batch)
+    def watched(found: Any, batch: Any) -> None:
         try:
-            check_advantages(advantages, batch)
+            check(found, batch)
         except (ValueError, TypeError, AttributeError) as error:
-            notes.add("advantages", str(error))
+            violations.add("advantages", str(error))
             raise Stop from None
-        return advantages
 
-    with patch.object(algorithm, "credit", watched):
+    with patch.object(trainer, "check_advantages", watched):
         yield
 
 
-def check_costs(session: RunSession, seen: Seen, notes: Notes) -> None:
+def check_costs(session: RunSession, traffic: Traffic, violations: Violations) -> None:
     """Compare what was sampled and trained with what was booked."""
     booked = session.ledger.total("generated_tokens") + session.ledger.total("reflected_tokens")
-    sampled = max(seen.sampled_tokens, seen.played_tokens)
+    sampled = max(traffic.sampled_tokens, traffic.played_tokens)
     if booked < LEAST_BOOKED * sampled:
-        notes.add(
+        violations.add(
             "costs",
             f"the model sampled about {sampled} tokens, {booked:.0f} are booked: "
             "play through session.play, or book what you sample with session.charge",
         )
-    if seen.trained and not (session.ledger.total("trained_tokens") and session.ledger.totals["update/flops"]):
-        notes.add("costs", "it trained without booking: session.charge('update', trained_tokens=..., flops=...)")
+    if traffic.trained and not (session.ledger.total("trained_tokens") and session.ledger.totals["update/flops"]):
+        violations.add("costs", "it trained without booking: session.charge('update', trained_tokens=..., flops=...)")
 
 
-def check_tokens(policy: LanguageModel, seen: Seen, notes: Notes) -> None:
+def check_tokens(policy: LanguageModel, traffic: Traffic, violations: Violations) -> None:
     """Find sampled actions that were changed, or trained on in other tokens than they were sampled in."""
-    for rollout, before in seen.played:
+    for rollout, before in traffic.played:
         if (rollout.prompt_ids, rollout.completion_ids, rollout.mask) != before:
-            notes.add("tokens", f"it changed the tokens of a rollout of {rollout.problem.id} after it was played")
+            violations.add("tokens", f"it changed the tokens of a rollout of {rollout.problem.id} after it was played")
     ended = policy.tokenizer.eos_token_id
     written: dict[str, set[str]] = {}
-    for rollout, (_, completion, _) in seen.played:
+    for rollout, (_, completion, _) in traffic.played:
         for turn in rollout.turns:
             ids = completion[turn.start : turn.end]
             written.setdefault(turn.action, set()).add(_joined(ids[:-1] if ids[-1:] == [ended] else ids))
     again = {action: _joined(policy.tokenizer(action, add_special_tokens=False)["input_ids"]) for action in written}
-    telling = [
+    changed = [
         action
         for action, forms in written.items()
         # A text that is part of another one may well stand there in other tokens.
-        if len(action.strip()) >= TELLING
+        if len(action.strip()) >= DISTINCT
         and again[action] not in forms
         and not any(action in other for other in written if other != action)
     ]
-    for row in map(_joined, seen.trained):
-        for action in telling:
+    for row in map(_joined, traffic.trained):
+        for action in changed:
             if again[action] in row and not any(form in row for form in written[action]):
-                notes.add("tokens", f"it trained on the action {action[:40]!r}, encoded again from its text")
+                violations.add("tokens", f"it trained on the action {action[:40]!r}, encoded again from its text")
                 return
 
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import probe_plugins
@@ -145,20 +146,27 @@ def test_the_held_out_gradient_is_reinforce_with_a_leave_one_out_baseline(
 def test_all_algorithms_get_the_same_rollouts(untrained: LanguageModel, tmp_path: Path) -> None:
     session = shared_session(untrained, tmp_path, 2)
     config = GRPOConfig(problems_per_update=4, group_size=4)
-    for _ in range(2):
-        session.facts.clear()
-        with captured_gradients(untrained) as captured:
-            GRPO(config).improve(untrained, session.shared.task, session)
-        assert len(captured) == 2
-    assert len(session.shared.played) == 2
+    with patch.object(untrained, "play", side_effect=untrained.play) as play:
+        for _ in range(2):
+            session.facts.clear()
+            with captured_gradients(untrained) as captured:
+                GRPO(config).improve(untrained, session.shared.task, session)
+            assert len(captured) == 2
+    assert play.call_count == 2, "once a batch, for both"
 
 
 def test_measuring_credit_leaves_the_algorithms_own_draws_as_they_were(
     untrained: LanguageModel, tmp_path: Path
 ) -> None:
+    class Weighted(probe_plugins.Noise):
+        """Draws once more for each component that counts."""
+
+        def credit(self, batch: RolloutBatch) -> torch.Tensor:
+            return super().credit(batch) + sum(self.session.rng.random() for weight in batch.weights if weight)
+
     def draws(*, measured: bool) -> tuple[Any, Any]:
         session = shared_session(untrained, tmp_path, 1)
-        algorithm = probe_plugins.Noise(probe_plugins.PlantedConfig())
+        algorithm = Weighted(probe_plugins.PlantedConfig())
         algorithm.policy, algorithm.task, algorithm.session = untrained, session.shared.task, session
         batch = batch_of(rollout((1, 0)), rollout((0, 0)), group_size=2)
         if measured:
@@ -242,7 +250,7 @@ def test_a_sketch_keeps_cosines() -> None:
     vectors = []
     for _ in range(2):
         weights = [torch.nn.Parameter(torch.zeros(30_000)), torch.nn.Parameter(torch.zeros(100, 100))]
-        gradient = common + torch.randn(40_000, generator=generator)
+        gradient = 1 + common + torch.randn(40_000, generator=generator)  # without signs, the 1 would add up
         weights[0].grad, weights[1].grad = gradient[:30_000], gradient[30_000:].view(100, 100)
         vectors.append((flat_gradient(weights), flat_gradient(weights, 4096)))
     exact, sketched = (
