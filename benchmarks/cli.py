@@ -204,6 +204,20 @@ def check(context: typer.Context) -> None:
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def audit(
+    context: typer.Context,
+    problems: Annotated[int, typer.Option(help="Train problems that every player plays.", min=2)] = 100,
+) -> None:
+    """Show what players without a model score on a task: who quits, copies the prompt, guesses, names every answer.
+
+    Arguments: task=NAME (or FILE.py:CLASS) and task.KEY=VALUE. Exit code 1 where one scores as it should not.
+    """
+    from benchmarks.checking.audit import audit_words
+
+    sys.exit(audit_words(context.args, problems, typer.echo))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def probe(
     context: typer.Context,
     batches: Annotated[int, typer.Option(help="Batches of one update's size, the same for every algorithm.")] = 8,
