@@ -193,8 +193,9 @@ def list_names() -> None:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def check(context: typer.Context) -> None:
-    """Check that a plugin keeps the benchmark's rules: +algo=NAME, task=NAME, or both (NAME or FILE.py:CLASS).
+    """Check that a plugin keeps the benchmark's rules: +algo=NAME, task=NAME, policy=NAME (or FILE.py:CLASS).
 
+    A policy is checked on the task that is named, where no algorithm is: beside one, it is the policy to check with.
     Further KEY=VALUE overrides are taken as in `run`. Exit code 1 where a rule is broken.
     """
     from benchmarks.checking.conformance import check_words

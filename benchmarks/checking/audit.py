@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.config.plugins import load
 from benchmarks.config.schema import check_group, chosen_plugin, compose_config, resolve
 from benchmarks.running.evaluation import spread
-from tasks.api import Message, Problem, Task
+from tasks.api import Message, Problem, Task, Verdict
 from tasks.errors import require
 
 ANSWERS = 20
@@ -83,7 +83,8 @@ def audit(task: Task, count: int, seed: int = 0) -> dict[str, PlayerScore]:
         rng = random.Random(f"{seed} {name}")
         played = []
         for place, problem in enumerate(problems):
-            episode, verdicts = task.start(problem), []
+            episode = task.start(problem)
+            verdicts: list[Verdict] = []
             while not episode.done:
                 others = [*problems[:place], *problems[place + 1 :]]
                 verdicts.append(episode.step(act(Seat(task, problem, others, episode.messages, len(verdicts), rng))))

@@ -14,7 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.checking.rules import ALGORITHM_RULES, TASK_RULES, NotConforming, RuleViolation, config_violations
+from benchmarks.checking.rules import (
+    ALGORITHM_RULES,
+    POLICY_RULES,
+    TASK_RULES,
+    NotConforming,
+    RuleViolation,
+    config_violations,
+)
 from benchmarks.checking.task_checks import play_violations
 from benchmarks.config.plugins import load
 from benchmarks.config.presets import store_class
@@ -95,9 +102,10 @@ def check_words(words: Sequence[str], say: Callable[[str], object]) -> int:
         BadInput: nothing to check is named, or a plugin cannot be loaded.
     """
     for word in words:
-        require(not word.startswith("-"), f"unknown option {word}; check takes +algo=NAME, task=NAME and KEY=VALUE")
-    chosen = {_group(word): word.partition("=")[2] for word in words if _group(word) in ("algo", "task")}
-    require(bool(chosen), "what is to be checked? Add +algo=NAME or task=NAME; `list` shows the names")
+        require(not word.startswith("-"), f"unknown option {word}; `check --help` says what it takes")
+    chosen = {_group(word): word.partition("=")[2] for word in words if _group(word) in ("algo", "task", "policy")}
+    asked = "what is to be checked? Add +algo=NAME, task=NAME or policy=NAME; `list` shows the names"
+    require(bool(chosen), asked)
     broken = False
     if "task" in chosen:
         rest = [word for word in words if word.startswith("task.")]
@@ -106,6 +114,11 @@ def check_words(words: Sequence[str], say: Callable[[str], object]) -> int:
         rest = [word for word in words if _group(word) != "algo"]
         found = algorithm_violations(chosen["algo"], *rest)
         broken |= _report(f"algorithm {chosen['algo']}", ALGORITHM_RULES, found, say)
+    if "policy" in chosen and "algo" not in chosen:
+        config = check_config(compose_config(["+algo=grpo", *words]))
+        from benchmarks.checking.policy_checks import policy_violations
+
+        broken |= _report(f"policy {chosen['policy']}", POLICY_RULES, policy_violations(config), say)
     return int(broken)
 
 

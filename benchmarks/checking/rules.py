@@ -34,6 +34,13 @@ TASK_RULES = {
     "ending": "nothing scores like solving at once: not losing, not solving later, not ending sooner",
     "junk": "no text makes an episode fail, hang, or count as solved",
 }
+POLICY_RULES = {
+    "repeatable": "the same seed gives the same actions",
+    "tokens": "what is judged is what was sampled, token by token",
+    "logprobs": "the sampler's probabilities are the model's own",
+    "gradients": "an update has a gradient that is finite and not 0",
+    "saves": "saved and loaded again, it is the same policy",
+}
 EACH = 3
 """Violations of one rule that are reported, at most."""
 
@@ -43,7 +50,7 @@ class RuleViolation:
     """A rule that is broken."""
 
     rule: str
-    """A key of ALGORITHM_RULES or TASK_RULES."""
+    """A key of ALGORITHM_RULES, TASK_RULES or POLICY_RULES."""
     problem: str
     """What was seen, in a sentence."""
 
