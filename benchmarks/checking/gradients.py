@@ -31,9 +31,10 @@ LARGEST = 1 << 22
 class SharedRollouts:
     """Rollouts of the starting policy: the same problems, number and sampling give the same rollouts, to everybody."""
 
-    def __init__(self, task: Task, seed: int, batch_size: int, *, hidden: bool) -> None:
-        """`batch_size`: the most episodes side by side. `hidden`: whether hidden states are kept."""
-        self.task, self.seed, self.batch_size, self.hidden = task, seed, batch_size, hidden
+    def __init__(self, task: Task, seed: int, batch_size: int, askers: Sequence[Sampling] = ()) -> None:
+        """`batch_size`: the most episodes side by side. `askers`: what one of them keeps, rollouts keep for all."""
+        self.task, self.seed, self.batch_size = task, seed, batch_size
+        self.kept = {key: any(getattr(each, key) for each in askers) for key in ("hidden", "logprobs")}
         self.played: dict[Any, list[Rollout]] = {}
 
     def play(
@@ -42,8 +43,10 @@ class SharedRollouts:
         """See `algorithms.api.Session.play` and `play_forks`."""
         from policies.forks import play_forks
 
-        sampling = replace(sampling, hidden=self.hidden, batch_size=min(sampling.batch_size, self.batch_size))
-        key = (tuple(problem.id for problem in problems), count, sampling, forks)
+        sampling = replace(sampling, **self.kept, batch_size=min(sampling.batch_size, self.batch_size))
+        ids = tuple(problem.id for problem in problems)
+        # Neither what is kept nor how many are played at once may change what is drawn.
+        key = (ids, count, sampling.temperature, sampling.top_p, forks)
         if key not in self.played:
             seed = int.from_bytes(hashlib.sha256(f"{self.seed} {key}".encode()).digest()[:4])
             if forks:

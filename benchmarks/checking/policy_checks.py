@@ -85,7 +85,7 @@ def check_logprobs(policy: LanguageModel, rollouts: Sequence[Rollout], violation
 def check_gradient(config: RunConfig, policy: LanguageModel, task: Task, violations: Violations) -> None:
     """One update has a gradient that is finite and not 0."""
     algo = PolicyGradientConfig(name="check", problems_per_update=PROBLEMS, group_size=GROUP)
-    shared = SharedRollouts(task, config.seed, config.evaluate.batch_size, hidden=False)
+    shared = SharedRollouts(task, config.seed, config.evaluate.batch_size)
     with tempfile.TemporaryDirectory(prefix="grpo-bench-check-") as folder, captured_gradients(policy) as found:
         session = ProbeSession(policy, shared, task.problems("train")[:PROBLEMS], 1, {}, Path(folder))
         Alternating(algo).improve(policy, task, session)

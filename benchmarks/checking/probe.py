@@ -149,8 +149,8 @@ def probe(configs: Mapping[str, RunConfig], batches: int, held_out: int, say: Ca
     source = find_source(first.policy)
     if first.warmstart is not None:
         source = find_or_make(first, source, task, say).source
-    hidden = any(algorithm.sampling().hidden for algorithm in algorithms.values())
-    shared = SharedRollouts(task, first.seed, first.evaluate.batch_size, hidden=hidden)
+    askers = [algorithm.sampling() for algorithm in algorithms.values()]
+    shared = SharedRollouts(task, first.seed, first.evaluate.batch_size, askers)
 
     say(f"the held-out gradient of P(solved): {held_out} batches")
     truth = observe(first, SolvedGradient(solved_config(first.algo)), source, shared, apart, held_out)

@@ -108,7 +108,7 @@ def test_a_component_that_is_always_equal_changes_no_credit(random_policy: tuple
 def shared_session(policy: LanguageModel, folder: Path, updates: int, **settings: Any) -> ProbeSession:
     task = probe_plugins.Even(probe_plugins.Even.Config())
     policy.instructions = task.instructions
-    shared = SharedRollouts(task, 0, 256, hidden=False)
+    shared = SharedRollouts(task, 0, 256)
     return ProbeSession(policy, shared, task.problems("train")[:8], updates, {}, folder, **settings)
 
 
@@ -153,6 +153,12 @@ def test_all_algorithms_get_the_same_rollouts(untrained: LanguageModel, tmp_path
                 GRPO(config).improve(untrained, session.shared.task, session)
             assert len(captured) == 2
     assert play.call_count == 2, "once a batch, for both"
+
+
+def test_algorithms_that_read_hidden_states_or_log_probabilities_get_them(random_policy: tuple[str, ...]) -> None:
+    found = run(random_policy, "vector_grpo:baseline=heads,feedback_grpo:weight=1,grpo", batches=2, held_out=2)
+    alone = run(random_policy, "grpo", batches=2, held_out=2)
+    assert value(found.algorithms["grpo"].cosine) == value(alone.algorithms["grpo"].cosine)
 
 
 def test_measuring_credit_leaves_the_algorithms_own_draws_as_they_were(
