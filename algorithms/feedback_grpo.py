@@ -123,7 +123,7 @@ class FeedbackGRPO(GRPO):
     def telling(self, batch: RolloutBatch, heard: Heard) -> tuple[list[int], bool]:
         """Ids that tell the feedback after the action, and whether the action had ended by itself."""
         rollout = batch.rollouts[heard.rollout]
-        ended = rollout.completion_ids[rollout.turns[heard.turn].end - 1] == self.policy.tokenizer.eos_token_id
+        ended = rollout.completion_ids[rollout.turns[heard.turn].end - 1] in self.policy.chat.ends
         return self.policy.chat.after_action({"role": "user", "content": heard.feedback}, ended=ended), ended
 
     def hindsight(self, batch: RolloutBatch) -> torch.Tensor:

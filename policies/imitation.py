@@ -63,7 +63,6 @@ def encode(policy: LanguageModel, messages: Sequence[Message]) -> Lesson:
         ValueError: the chat does not go by turns.
     """
     first = next((place for place, message in enumerate(messages) if message["role"] == "assistant"), len(messages))
-    end = policy.tokenizer.eos_token_id
     ids = policy.chat.prompt(policy.instructions, messages[:first])
     labels = [IGNORED] * len(ids)
     longest = 0
@@ -71,7 +70,7 @@ def encode(policy: LanguageModel, messages: Sequence[Message]) -> Lesson:
         if (message["role"] == "assistant") != (place % 2 == 0):
             raise ValueError(f"after the first action, message {first + place} is the {message['role']}'s again")
         if message["role"] == "assistant":
-            action = [*policy.tokenizer(message["content"], add_special_tokens=False)["input_ids"], end]
+            action = policy.chat.action(message["content"])
             longest = max(longest, len(action))
             ids, labels = ids + action, labels + action
         elif first + place + 1 < len(messages):

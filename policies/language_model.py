@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from policies import ranks
 from policies.adapter import AdapterConfig, attach, check_quantisation, four_bits, restore
@@ -40,7 +40,7 @@ class LanguageModel:
         # 4-bit weights are on their device already, and stay there.
         self.model = (model if getattr(model, "is_loaded_in_4bit", False) else model.to(device)).eval()
         self.tokenizer = tokenizer
-        self.chat = Chat(tokenizer, source.label)
+        self.chat = Chat(tokenizer, source.label, getattr(model.generation_config, "eos_token_id", None))
         self.device = device
         self.instructions = ""
         self.max_action_tokens = config.max_action_tokens
@@ -105,12 +105,11 @@ class LanguageModel:
 
     def sampler(self, limit: int, sampling: Sampling, seed: int, first: int = 0) -> Sampler:
         """A sampler that has read nothing yet, of the kind that the configuration names; `first` is its first key."""
-        pad, end = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
         return build_sampler(
             self.config.sampler,
             self.model,
-            pad=pad,
-            ends=[end],
+            pad=self.tokenizer.pad_token_id,
+            ends=sorted(self.chat.ends),
             limit=limit,
             sampling=sampling,
             seed=seed,
@@ -140,7 +139,7 @@ class LanguageModel:
         rollout.turns.append(Turn(action=text, verdict=verdict, start=start, end=start + len(ids)))
         if episode.done:
             return []
-        reply = self.chat.after_action(episode.messages[-1], ended=ids[-1] == self.tokenizer.eos_token_id)
+        reply = self.chat.after_action(episode.messages[-1], ended=ids[-1] in self.chat.ends)
         rollout.completion_ids += reply
         rollout.mask += [0] * len(reply)
         return reply
@@ -256,6 +255,9 @@ def load_policy(
 def _from_folder(folder: str, dtype: torch.dtype, **bits: Any) -> tuple[Any, Any]:
     """Tokenizer and model, by folder or hub id. Weights come from safetensors or not at all."""
     config = read_config(folder)
+    if (Path(folder) / "generation_config.json").is_file():
+        # A broken one would be passed over, and with it the ids that end a turn.
+        GenerationConfig.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False)
     model = AutoModelForCausalLM.from_pretrained(
         folder, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True, **bits
