@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from policies.api import Sampling
-from policies.sampler import Action
+from policies.sampler import Action, check_room, learned_positions
 
 
 class HFSampler:
@@ -21,6 +21,7 @@ class HFSampler:
 
     def __init__(self, model: Any, *, pad: int, ends: Sequence[int], limit: int, sampling: Sampling, seed: int) -> None:
         self.model, self.pad, self.ends, self.limit, self.sampling = model, pad, list(ends), limit, sampling
+        self.positions = learned_positions(model)
         self.keys = itertools.count()
         self.read: dict[int, list[int]] = {}
         """Every sequence so far, by its key."""
@@ -63,6 +64,7 @@ class HFSampler:
     @torch.no_grad()
     def _generate(self, keys: Sequence[int]) -> list[Action]:
         width = max(len(self.read[key]) for key in keys)
+        check_room(width + self.limit, self.positions)
         rows = [[self.pad] * (width - len(self.read[key])) + self.read[key] for key in keys]
         real = [[0] * (width - len(self.read[key])) + [1] * len(self.read[key]) for key in keys]
         temperature = self.sampling.temperature

@@ -17,9 +17,10 @@ from policies import ranks
 from policies.adapter import AdapterConfig, attach, check_quantisation, four_bits, restore
 from policies.api import PlayCost, Rollout, Sampling, Turn
 from policies.chat import Chat
+from policies.decoder import check_decoder
 from policies.flops import model_shape
 from policies.model_folder import read_config
-from policies.sampler import Action, Sampler, build_sampler
+from policies.sampler import Action, Sampler, build_sampler, check_room, learned_positions
 from policies.source import PolicyConfig, Source, find_source, offline_ways
 from tasks.api import Episode, Problem, Task
 from tasks.errors import BadInput, require
@@ -40,11 +41,13 @@ class LanguageModel:
         # 4-bit weights are on their device already, and stay there.
         self.model = (model if getattr(model, "is_loaded_in_4bit", False) else model.to(device)).eval()
         self.tokenizer = tokenizer
+        self.shape = model_shape(model)
+        if config.sampler == "batched":
+            check_decoder(self.model)
         self.chat = Chat(tokenizer, source.label, getattr(model.generation_config, "eos_token_id", None))
         self.device = device
         self.instructions = ""
         self.max_action_tokens = config.max_action_tokens
-        self.shape = model_shape(model)
         self.bf16 = trains_in_bf16(config.dtype, device)
         """Whether gradients are computed in bfloat16, whatever the weights are held in."""
 
@@ -69,13 +72,16 @@ class LanguageModel:
             Rollouts in the order of `problems`, each problem's group side by side, and what they cost.
         """
         mine = ranks.share(len(problems) * group_size)
-        sampler = self.sampler(self.action_limit(task), sampling, seed, first=mine.start)
+        limit = self.action_limit(task)
+        sampler = self.sampler(limit, sampling, seed, first=mine.start)
+        positions = learned_positions(self.model)
         rollouts: list[Rollout] = []
         games: dict[int, tuple[Episode, Rollout]] = {}
         for number in mine:
             group = number // group_size
             episode = task.start(problems[group])
             prompt = self.chat.prompt(self.instructions, episode.messages)
+            check_room(len(prompt) + task.max_turns * limit, positions)
             rollout = Rollout(problem=problems[group], group=group, prompt_ids=prompt)
             rollouts.append(rollout)
             games[sampler.add(prompt)] = (episode, rollout)

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 
 from policies.api import Sampling
+from tasks.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,30 @@ class Sampler(Protocol):
         """Actions in the order in which they end, until no sequence waits. One that is not fed or forked before the
         next action is asked for is over."""
         ...
+
+
+def learned_positions(model: Any) -> int | None:
+    """How many places of a sequence a model has numbers for; None where it computes them as far as needed."""
+    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    words = model.get_input_embeddings()
+    embeddings = (each for each in model.modules() if isinstance(each, torch.nn.Embedding) and each is not words)
+    tables = [each.num_embeddings for each in embeddings]
+    tables += [len(table) for name, table in model.named_buffers() if name.endswith("embed_positions")]
+    # OPT has two more than it says.
+    return most if most and any(most <= size <= most + 2 for size in tables) else None
+
+
+def check_room(tokens: int, positions: int | None) -> None:
+    """Refuse a sequence that a model's `learned_positions` do not reach.
+
+    Raises:
+        BadInput: it may come to more tokens.
+    """
+    if positions is not None and tokens > positions:
+        raise BadInput(
+            f"the policy has {positions} learned positions, and an episode may come to {tokens} tokens; "
+            "lower task.max_action_tokens or task.max_turns, or use another model"
+        )
 
 
 def build_sampler(
