@@ -14,7 +14,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from policies import ranks
-from policies.adapter import AdapterConfig, attach, check_quantisation, four_bits, restore
+from policies.adapter import AdapterConfig, attach, check_quantisation, four_bits, merged, restore
 from policies.api import PlayCost, Rollout, Sampling, Turn
 from policies.chat import Chat
 from policies.decoder import check_decoder
@@ -199,6 +199,8 @@ class LanguageModel:
     def save(self, folder: Path) -> None:
         """Write weights (safetensors; of a policy with an adapter the adapter's alone), tokenizer and instructions."""
         folder.mkdir(parents=True, exist_ok=True)
+        if hasattr(self.model, "peft_config"):
+            self.model.peft_config["default"].base_model_name_or_path = self.source.base(self.config)
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         (folder / "instructions.txt").write_text(self.instructions, encoding="utf-8")
@@ -242,7 +244,11 @@ def load_policy(
         else:
             bits = {"quantization_config": four_bits(), "device_map": {"": device}} if quantised else {}
             tokenizer, model = _from_folder(source.folder, dtype, **bits)
-        saved = Path(source.folder) / "instructions.txt"
+        for folder in source.adapters:
+            require(not quantised, "adapter=qlora cannot begin from a saved adapter; use adapter=lora")
+            with torch.random.fork_rng(devices=[]):
+                model = merged(model, Path(folder))
+        saved = Path((source.folder, *source.adapters)[-1]) / "instructions.txt"
         instructions = read_file(saved, LONGEST).decode() if saved.is_file() else ""
     # A folder of a stranger makes transformers raise nearly anything; all of it means that it cannot be loaded.
     except Exception as error:

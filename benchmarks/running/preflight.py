@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from algorithms.policy_gradient import PolicyGradient
 from benchmarks.wording import memory
 from policies.source import Source, offline_ways
-from tasks.api import Task
-from tasks.errors import BadInput
+from tasks.api import SPLITS, Task
+from tasks.errors import BadInput, require
 
 if TYPE_CHECKING:
     from benchmarks.config.schema import RunConfig
@@ -28,11 +28,14 @@ EXPANDED = 32
 
 
 def refuse_unfit(config: RunConfig, source: Source, task: Task) -> None:
-    """Refuse what this machine cannot do.
+    """Refuse what this machine cannot do, and a task that leaves nothing to do.
 
     Raises:
-        BadInput: no such device or numbers, or less free memory than is certainly needed.
+        BadInput: a split without problems, no such device or numbers, or less free memory than is certainly needed.
     """
+    for split in SPLITS:
+        way = f"raise task.{split}" if split != "train" else "lower task.val and task.test"
+        require(len(task.problems(split)) > 0, f"task={task.name} has no {split} problems; {way}, or give it more")
     from policies.adapter import check_quantisation
     from policies.language_model import choose_device, choose_dtype
     from policies.memory import free_memory
