@@ -249,7 +249,7 @@ class BatchedSampler:
 
     def _draw(self, rows: Sequence[Row], logits: torch.Tensor) -> list[Row]:
         """Append a token to each row's action; returns the rows whose action ended, which no longer write."""
-        chances = torch.tensor([row.chances.random() for row in rows], dtype=torch.float64, device=self.device)
+        chances = torch.tensor([row.chances.random() for row in rows], dtype=torch.float64)
         tokens = draw(logits, self.sampling, chances)
         if self.sampling.logprobs:
             each = (logits / (self.sampling.temperature or 1.0)).log_softmax(-1).gather(-1, tokens[:, None])[:, 0]

@@ -101,17 +101,16 @@ def imitate(policy: LanguageModel, lessons: Sequence[Lesson], config: ImitationC
     Returns:
         `trained_tokens` and `flops` that it took, and the mean `loss` of the first and the last tenth of the steps.
     """
-    import torch
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
     from trl import SFTTrainer
 
+    from policies.devices import kept_generators
     from policies.trl_head import skip_what_is_not_in_the_loss
 
     skip_what_is_not_in_the_loss()
     rows = Dataset.from_dict({"input_ids": [each.ids for each in lessons], "labels": [each.labels for each in lessons]})
-    devices = [policy.device] if policy.device.type == "cuda" else []
-    with tempfile.TemporaryDirectory(prefix="grpo-bench-sft-") as folder, torch.random.fork_rng(devices):
+    with tempfile.TemporaryDirectory(prefix="grpo-bench-sft-") as folder, kept_generators(policy.device):
         trainer = SFTTrainer(
             model=policy.model,
             processing_class=policy.tokenizer,
@@ -150,7 +149,7 @@ def _trl_config(policy: LanguageModel, config: ImitationConfig, lessons: int, fo
         gradient_accumulation_steps=size // micro_batch,
         gradient_checkpointing=config.gradient_checkpointing,
         bf16=policy.bf16,
-        use_cpu=policy.device.type != "cuda",
+        use_cpu=policy.device.type == "cpu",
         save_strategy="no",
         logging_steps=1,
         report_to="none",

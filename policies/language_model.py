@@ -18,6 +18,7 @@ from policies.adapter import AdapterConfig, attach, check_quantisation, four_bit
 from policies.api import PlayCost, Rollout, Sampling, Turn
 from policies.chat import Chat
 from policies.decoder import check_decoder
+from policies.devices import choose_device, choose_dtype, trains_in_bf16
 from policies.flops import model_shape
 from policies.model_folder import read_config
 from policies.sampler import Action, Sampler, build_sampler, check_room, learned_positions
@@ -28,7 +29,6 @@ from tasks.files import read_file
 
 LONGEST = 1 << 20
 """Bytes of saved instructions."""
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class LanguageModel:
@@ -289,49 +289,3 @@ def _from_gguf(source: Source, dtype: torch.dtype) -> tuple[Any, Any]:
     fresh = AutoModelForCausalLM.from_config(AutoConfig.for_model(settings.pop("model_type"), **settings))
     fresh.load_state_dict(loaded.state_dict())
     return tokenizer, fresh.to(dtype)
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is cuda where there is one.
-
-    Raises:
-        BadInput: cuda was asked for and is not there, or the name is no device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise BadInput(f"policy.device={name}: use auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise BadInput(f"policy.device={name}: torch sees no CUDA device here; use policy.device=cpu")
-    return device
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16 itself; every CPU can, if slowly."""
-    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def choose_dtype(name: str, device: torch.device, *, trained: bool = True) -> torch.dtype:
-    """What the weights are held in.
-
-    `auto` is float32, but bfloat16 on cuda for weights that stay as they are: trained ones need float32, since a
-    bfloat16 has 8 bits of mantissa and a step of Adam at learning rates of 1e-5 is lost in its rounding.
-
-    Raises:
-        BadInput: unknown name, or bfloat16 on a device without it.
-    """
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" and not trained and has_bf16(device) else torch.float32
-    if name not in DTYPES:
-        raise BadInput(f"policy.dtype={name}: use auto, {', '.join(DTYPES)}")
-    if name == "bfloat16" and not has_bf16(device):
-        name = torch.cuda.get_device_name(device)
-        raise BadInput(f"policy.dtype=bfloat16: {name} does not compute in it; use policy.dtype=float32")
-    return DTYPES[name]
-
-
-def trains_in_bf16(name: str, device: torch.device) -> bool:
-    """Whether gradients are computed in bfloat16: on cuda, where it is there and dtype does not say otherwise."""
-    return device.type == "cuda" and name in ("auto", "bfloat16") and has_bf16(device)

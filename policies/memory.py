@@ -184,7 +184,7 @@ def need(
         dtype: of the weights.
         bf16: whether gradients are computed in bfloat16.
         adapter: None where all weights are trained.
-        device: cuda or cpu.
+        device: its type.
     """
     size = dtype.itemsize
     quantised = adapter is not None and adapter.quantised
@@ -205,7 +205,7 @@ def need(
     reading = min(load.rows * load.prompt, PLACES_PER_PASS) * (3 * model.inner + 4 * model.hidden) * size
     play = cache + max(reading, load.rows * 5 * model.vocabulary * 4)
     return Need(
-        context=CONTEXT[device],
+        context=CONTEXT["cuda" if device == "cuda" else "cpu"],
         weights=weights,
         gradients=trained * trained_size * load.updates,
         optimiser=2.0 * trained * trained_size * load.updates,

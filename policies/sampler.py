@@ -113,7 +113,7 @@ def draw(logits: torch.Tensor, sampling: Sampling, chances: torch.Tensor) -> tor
 
     Args:
         logits: float32 [rows, vocabulary].
-        chances: float64 [rows], uniform in [0, 1): one number decides one draw.
+        chances: float64 [rows] on any device, uniform in [0, 1): one number decides one draw.
 
     Returns:
         int64 [rows].
@@ -125,7 +125,7 @@ def draw(logits: torch.Tensor, sampling: Sampling, chances: torch.Tensor) -> tor
     if sampling.top_p < 1:
         probabilities, order = probabilities.sort(dim=-1, descending=True)
         probabilities = probabilities.masked_fill(probabilities.cumsum(-1) - probabilities >= sampling.top_p, 0.0)
-    # In float64, or the sum's rounding would move the odds of rare tokens of a large vocabulary.
-    below = probabilities.cumsum(-1, dtype=torch.float64)
-    token = torch.searchsorted(below, (chances * below[:, -1])[:, None], right=True)
+    # In float64, which MPS has not, or the sum's rounding would move the odds of rare tokens of a large vocabulary.
+    below = (probabilities.cpu() if logits.device.type == "mps" else probabilities).cumsum(-1, dtype=torch.float64)
+    token = torch.searchsorted(below, (chances.to(below.device) * below[:, -1])[:, None], right=True).to(logits.device)
     return (token if order is None else order.gather(-1, token)).squeeze(-1)

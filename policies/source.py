@@ -40,7 +40,7 @@ class PolicyConfig:
     gguf_package: str | None = None
     """Installed package whose GGUF file is loaded when the hub's files are not in the cache."""
     device: str = "auto"
-    """auto (cuda if there is one), cpu, cuda, cuda:1."""
+    """auto (cuda where there is one, then mps, then cpu), or one of these, or cuda:1."""
     dtype: str = "auto"
     """What the weights are held in: auto (float32; below an adapter on cuda bfloat16), float32, bfloat16, float16.
     With auto or bfloat16, gradients on cuda are computed in bfloat16."""

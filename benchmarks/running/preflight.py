@@ -37,7 +37,7 @@ def refuse_unfit(config: RunConfig, source: Source, task: Task) -> None:
         way = f"raise task.{split}" if split != "train" else "lower task.val and task.test"
         require(len(task.problems(split)) > 0, f"task={task.name} has no {split} problems; {way}, or give it more")
     from policies.adapter import check_quantisation
-    from policies.language_model import choose_device, choose_dtype
+    from policies.devices import choose_device, choose_dtype
     from policies.memory import free_memory
 
     device = choose_device(config.policy.device)
@@ -67,7 +67,7 @@ def refuse_unfit_warm_start(config: RunConfig, source: Source, task: Task) -> No
     Raises:
         BadInput: less free memory than is certainly needed.
     """
-    from policies.language_model import choose_device
+    from policies.devices import choose_device
     from policies.memory import free_memory
 
     assert config.warmstart is not None
@@ -91,7 +91,7 @@ def _told(certain: float, free: float, total: float) -> str:
 def warm_start_need(config: RunConfig, source: Source, task: Task) -> Need:
     """What making the warm start needs on the device, by formula."""
     from policies.adapter import AdapterConfig
-    from policies.language_model import choose_device, choose_dtype, trains_in_bf16
+    from policies.devices import choose_device, choose_dtype, trains_in_bf16
     from policies.memory import Load, need, skeleton
 
     warm = config.warmstart
@@ -116,7 +116,7 @@ def updates_weights(config: RunConfig) -> bool:
 
 def memory_need(config: RunConfig, source: Source, task: Task) -> Need:
     """What a run needs on its device, by formula."""
-    from policies.language_model import choose_device, choose_dtype, trains_in_bf16
+    from policies.devices import choose_device, choose_dtype, trains_in_bf16
     from policies.memory import need, skeleton
 
     device = choose_device(config.policy.device)
@@ -153,7 +153,7 @@ def widest(config: RunConfig, task: Task) -> Load:
 
 def memory_lines(config: RunConfig, source: Source, task: Task) -> list[str]:
     """What `run --dry-run` says of memory."""
-    from policies.language_model import choose_device
+    from policies.devices import choose_device
     from policies.memory import free_memory
 
     found = memory_need(config, source, task)
