@@ -186,7 +186,7 @@ def forward_passes(policy: LanguageModel, traffic: Traffic) -> Iterator[None]:
     A pass with a cache samples one token per row that has not ended; so does one whose input is the last one's and one
     token more. Any other pass with gradients trains.
     """
-    over = [policy.tokenizer.eos_token_id, policy.tokenizer.pad_token_id]
+    over = [*policy.chat.ends, policy.tokenizer.pad_token_id]
     last: list[torch.Tensor] = []
 
     def look(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -252,12 +252,11 @@ def check_tokens(policy: LanguageModel, traffic: Traffic, violations: Violations
     for rollout, before in traffic.played:
         if (rollout.prompt_ids, rollout.completion_ids, rollout.mask) != before:
             violations.add("tokens", f"it changed the tokens of a rollout of {rollout.problem.id} after it was played")
-    ended = policy.tokenizer.eos_token_id
     written: dict[str, set[str]] = {}
     for rollout, (_, completion, _) in traffic.played:
         for turn in rollout.turns:
             ids = completion[turn.start : turn.end]
-            written.setdefault(turn.action, set()).add(_joined(ids[:-1] if ids[-1:] == [ended] else ids))
+            written.setdefault(turn.action, set()).add(_joined(ids[:-1] if ids and ids[-1] in policy.chat.ends else ids))
     again = {action: _joined(policy.tokenizer(action, add_special_tokens=False)["input_ids"]) for action in written}
     changed = [
         action
