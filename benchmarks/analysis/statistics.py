@@ -1,25 +1,25 @@
 """How sure a mean or a difference is: variance over seeds and over problems, intervals, and what a design can detect.
 
-Every run of an experiment (an *arm*) answers the same test problems, so an arm is a table, seeds x problems, whose cells
+The runs of an experiment (an *arm*) answer the same test problems, so an arm is a table, seeds x problems, whose cells
 depend on each other along both sides: a hard problem is hard for every seed, a lucky seed is lucky on every problem.
 Taking single answers for independent gives intervals that are too narrow.
 
 Model, for arm a, seed i, problem j: crossed random effects with an interaction,
 
-    x_a[i, j] = mean_a + problem_j + taste_aj + luck_ai + rest_aij        (rest: seed x problem, and the sampling of answers)
+    x_a[i, j] = mean_a + problem_j + taste_aj + luck_ai + rest_aij       (rest: seed x problem, and sampling of answers)
 
-A *contrast* is sum_a w_a mean(x_a): one arm's accuracy (w = 1), a difference (1, -1), a gain over the starting policy. The
-arms share problems, so problem_j cancels where the weights sum to 0. Seeds are not paired: seed 3 of one algorithm has
-nothing of seed 3 of another but the order in which problems are drawn. With S_a seeds, P problems, R_a the variance of
-the S_a row means, and E_a the residual mean square of the two-way table:
+A *contrast* is sum_a w_a mean(x_a): one arm's accuracy (w = 1), a difference (1, -1), a gain over the starting policy.
+The arms share problems, so problem_j cancels where the weights sum to 0. Seeds are not paired: seed 3 of one algorithm
+has nothing of seed 3 of another but the order in which problems are drawn. With S_a seeds, P problems, R_a the variance
+of the S_a row means, and E_a the residual mean square of the two-way table:
 
     seed variance     sum_a v_a,   v_a = w_a^2 R_a / S_a,   degrees of freedom f = (sum v_a)^2 / sum(v_a^2 / (S_a - 1))
     problem variance  C = max(var_j(sum_a w_a mean_i x_a[i, j]) - sum_a w_a^2 E_a / S_a, 0) / P,   with P - 1
     interval          value +- q sqrt(seed + C),   q = (seed t(f) + C t(P - 1)) / (seed + C)
 
 f is Welch's and Satterthwaite's, q Cochran's (1964, Biometrics 20, 191-195) mean of Student's quantiles. Paired seeds
-(f = S - 1) and pooled seed variance (f = 2(S - 1)) were simulated beside it: the first is a quarter wider with three seeds,
-the second covers in 91% where one arm hardly varies, as the starting policy does. docs/statistics.md has the figures.
+(f = S - 1) and pooled seed variance (f = 2(S - 1)) were simulated beside it: the first is wider with few seeds, the
+second covers in 91% where one arm hardly varies. docs/statistics.md has the figures.
 
 An arm with one row, or with equal rows (the starting policy, measured once), adds no seed variance: **with one seed the
 interval speaks of other problems for this one trained policy**, and nothing is known of training again.
@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -93,7 +93,7 @@ class Contrast:
     def detectable(self, level: float = LEVEL, power: float = POWER) -> float:
         """The true distance from a threshold that an experiment with these variances tells from it with this power.
 
-        Noncentral t with the degrees of freedom that have `quantile`. Give it expected variances (`expected_difference`):
+        Noncentral t with the degrees of freedom that have `quantile`. Wants expected variances (`expected_difference`):
         those of one experiment with few seeds are themselves a matter of luck.
         """
         from scipy.special import nctdtrinc, stdtridf
@@ -106,11 +106,11 @@ class Contrast:
         return float(nctdtrinc(freedom, 1 - power, quantile)) * self.standard_error
 
     def with_design(self, seeds: int, problems_ratio: float = 1.0) -> Contrast:
-        """The same with as many seeds an arm, and so many times the problems (which alone leave seed variance as it is)."""
+        """The same with so many seeds an arm and times the problems (taken to leave seed variance as it is)."""
         freedom = self.seed_freedom * (seeds - 1) / max(self.seeds - 1, 1)
         variance = self.seed_variance * self.seeds / seeds
-        own = {"seed_variance": variance, "seed_freedom": freedom, "seeds": seeds}
-        return replace(self, **own, problem_variance=self.problem_variance / problems_ratio)
+        over_problems = self.problem_variance / problems_ratio
+        return Contrast(self.value, variance, freedom, over_problems, self.problems, seeds, self.bounds)
 
 
 def contrast(arms: Sequence[ArrayLike], weights: Sequence[float], bounds: tuple[float, float]) -> Contrast:
@@ -202,7 +202,7 @@ def expected_difference(arms: Sequence[ArrayLike], seeds: int) -> Contrast | Non
     left = means - means.mean(0) - means.mean(1, keepdims=True) + means.mean()
     interaction = float(np.square(left).sum()) / ((len(tables) - 1) * (problems - 1)) - float(np.mean(rests / counts))
     of_seed = float(np.average(of_rows, weights=counts - 1))
-    # Welch's degrees of freedom as their harmonic mean over experiments with two equal variances; 2 (S - 1) is their most.
+    # Welch's, as their harmonic mean over experiments with two equal variances; 2 (S - 1) is their most.
     freedom = 2.0 * seeds * (seeds - 1) / (seeds + 1)
     variances = (2 * of_seed / seeds, freedom, 2 * max(interaction, 0.0) / problems)
     return Contrast(0.0, *variances, problems, seeds, DIFFERENCES)
@@ -225,8 +225,8 @@ def accuracy_interval(solved: ArrayLike, level: float = LEVEL, samples: int = 1)
         n = min(p (1 - p) z^2 / (q^2 V), S P samples),   z = the normal quantile,
 
     so that it is as wide as `Contrast.interval` in the middle, lopsided near 0 and 1, and nowhere narrower than if all
-    answers were independent. Nor does it exclude the rate that P problems unlike the seen ones leave open (`unseen`), so
-    that limits do not jump where the last problem is solved.
+    answers were independent. It never excludes what it would hold had nothing, or everything, been solved (`_unseen`),
+    so that an upper limit does not fall where one problem more is solved.
 
     Args:
         solved: float [seeds, problems], in [0, 1]: the share of a problem's samples that a seed solved.
@@ -287,7 +287,11 @@ def _row_variance(table: Matrix) -> tuple[float, float]:
 
 
 def _contrast(
-    value: float, parts: Sequence[tuple[float, int]], problem_variance: float, problems: int, bounds: tuple[float, float]
+    value: float,
+    parts: Sequence[tuple[float, int]],
+    problem_variance: float,
+    problems: int,
+    bounds: tuple[float, float],
 ) -> Contrast:
     """From (variance, seeds) of each arm that was trained more than once."""
     seed_variance, freedom = _welch([(variance, seeds - 1.0) for variance, seeds in parts])
@@ -303,7 +307,7 @@ def _welch(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _unseen(problems: int, level: float) -> float:
-    return 1 - ((1 - level) / 2) ** (1 / problems)
+    return float(1 - ((1 - level) / 2) ** (1 / problems))
 
 
 def _shares(values: ArrayLike) -> Matrix:

@@ -117,7 +117,7 @@ def experiment_row(runs: Sequence[Run], index: Index) -> dict[str, Any]:
     }
 
 
-def _outcome(complete: Sequence[Run], index: Index) -> dict[str, float]:
+def _outcome(complete: Sequence[Run], index: Index) -> dict[str, Any]:
     numbers = index.recall(key := index.key("outcome", [complete]), len(OUTCOME))
     if numbers is None:
         # Only here: numpy would double the time that an empty folder takes.
@@ -126,9 +126,13 @@ def _outcome(complete: Sequence[Run], index: Index) -> dict[str, float]:
         base, final = ([run.base for run in complete], [run.final for run in complete])
         before, after = (_average([_average(row) for row in cells]) for cells in (base, final))
         gain = (after - before, *paired_gain_interval(base, final))
-        numbers = [len(complete[0].problems), before, after, *accuracy_interval(final), *gain]
+        accuracy = accuracy_interval(final, samples=complete[0].about["test_samples"])
+        numbers = [len(complete[0].problems), before, after, *accuracy, *gain]
         index.remember(key, numbers)
-    found = dict(zip(OUTCOME, numbers, strict=True))
+    found: dict[str, Any] = dict(zip(OUTCOME, numbers, strict=True))
+    if not any(run.about["rollouts"] or run.about["updates"] for run in complete):
+        # Nothing was done: before and after are one policy measured twice, and no gain.
+        found |= dict.fromkeys(("gain", "gain_ci_low", "gain_ci_high"))
     return found | {"n_test": int(found["n_test"])}  # The index keeps floats.
 
 

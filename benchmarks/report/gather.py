@@ -75,8 +75,8 @@ class Setting:
     that neither controls nor the luckiest of many settings stand for it."""
     wins: list[list[Difference | None]] = field(default_factory=list)
     """[row][column]: the row's accuracy minus the column's, for the plotted ones."""
-    family: int = 0
-    """Comparisons that p-values are corrected for."""
+    detectable: float | None = None
+    """The difference that this design finds in 80 %; None with one seed."""
     apart: str = ""
     """What experiments of the same names differ in that are not compared; empty where there are none."""
     front: dict[str, list[float]] = field(default_factory=dict)
@@ -181,7 +181,7 @@ def _compare(setting: Setting, index: Index) -> None:
         own[0] if len(own) == 1 else min(own, key=lambda place: (_departures(fair[place][1]), place))
         for own in places.values()
     )
-    pairs, setting.family = judge([sound for _, sound in fair], plotted, index)
+    pairs, setting.detectable = judge([sound for _, sound in fair], plotted, index)
     fair[0][0].standing = "best"
     for place, (experiment, _) in enumerate(fair[1:], 1):
         if found := pairs.get((0, place)):

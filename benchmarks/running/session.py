@@ -186,7 +186,9 @@ class RunSession:
     def checkpoint(self) -> None:
         """Evaluate on val, off the clock, and put what was measured so far on disk."""
         found = self.measure(self.policy, "val")
-        spent = self.ledger.spent()
+        # Seconds of the device, unlike those on the clock, do not count what else the machine was doing.
+        device = self.ledger.total("gpu_s" if "gpu_s" in self.ledger.meters else "cpu_s")
+        spent = self.ledger.spent() | {"device_seconds": device}
         self.curve.append({**{f"spent/{name}": value for name, value in spent.items()}, **found.metrics})
         with self.ledger.phase("record"):
             self.progress.evaluated(found.metrics)

@@ -6,11 +6,11 @@ The world is the one of real records. The log-odds that run (algorithm a, seed i
 
     ease + skill_a + difficulty_j + taste_aj + luck_ai + mix_aij
 
-with difficulty_j ~ N(0, 1.3), the same for all algorithms; taste_aj ~ N(0, taste / sqrt 2), what suits an algorithm about
-a problem; luck_ai ~ N(0, luck_a), what training again changes on all problems, and mix_aij ~ N(0, mix) on single ones
-(seed x problem); each problem is played `samples` times. `ease` is such that the first algorithm has the stated accuracy.
-The starting policy, over which gains are taken, has neither luck nor mix and is measured once. The truth is the expected
-accuracy over all problems, tastes, lucks and mixes, by Gauss-Hermite quadrature.
+with difficulty_j ~ N(0, 1.3), the same for all algorithms; taste_aj ~ N(0, taste / sqrt 2), what suits an algorithm
+about a problem; luck_ai ~ N(0, luck_a), what training again changes on all problems, and mix_aij ~ N(0, mix) on single
+ones (seed x problem); each problem is played `samples` times. `ease` is such that the first algorithm has the stated
+accuracy. The starting policy, over which gains are taken, has neither luck nor mix and is measured once. The truth is
+the expected accuracy over all problems, tastes, lucks and mixes, by Gauss-Hermite quadrature.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ class Figures:
     found: float
     """Of comparisons of the two algorithms, intervals on the right side of 0."""
     power: float
-    """Of comparisons whose true difference is what the records of POOL algorithms called detectable, those that found it
-    (on a scale without ends: nothing, to which the detectable difference is added)."""
+    """Of comparisons whose true difference is what the records of POOL algorithms called detectable, those that found
+    it (on a scale without ends: nothing, to which the detectable difference is added)."""
     power_low: float
     """The same in the quarter of experiments that called the least detectable, and"""
     power_high: float
@@ -159,7 +159,7 @@ def worlds() -> Iterator[World]:
     for luck in (0.0, 0.6):
         for seeds in (3, 10):
             yield World(seeds=seeds, luck=luck)
-    # Algorithms whose seeds differ four times as much as the other's; near both ends; what seeds share; no mix; many samples.
+    # One whose seeds differ four times as much; near both ends; what seeds share; no mix; many samples, many problems.
     for seeds in (3, 5, 10):
         yield World(seeds=seeds, luck=0.15, luck_ratio=4.0)
     for accuracy in (0.01, 0.95):

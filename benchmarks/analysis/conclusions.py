@@ -1,0 +1,319 @@
+"""How a test of a claim is judged: which records it looks at, what they say, and what would decide where they do not.
+
+One rule for all. A test has an effect with an interval, a side of a threshold that the claim says it lies on, and a
+smallest effect of interest.
+
+    supported   the 95% interval lies wholly on the claimed side
+    refuted     the interval lies wholly on the other side, at level 1 - 0.05 / n with n the claim's deciding tests
+    equivalent  neither, and the 90% interval lies inside +- the smallest effect of interest: too small to matter
+    undecided   anything else, or fewer seeds than the claim asks for, or costs that were not equal
+
+All tests of a claim must be supported for the claim to be, so that none needs a correction; a single one refutes it, so
+that the chance of a wrong one among n is held down. `undecided` says nothing of the effect, but what would decide it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean
+from typing import Any, Literal
+
+from benchmarks.analysis.experiments import Experiment
+from benchmarks.analysis.statistics import LEVEL, MOST_SEEDS, Contrast, seeds_to_tell
+from tasks.errors import BadInput, require
+
+Conclusion = Literal["supported", "refuted", "equivalent", "undecided"]
+WITHIN = 0.9
+"""Level of the interval that must lie inside the smallest effect of interest: two tests at 5% each."""
+FINE = 24
+"""Checkpoints of a curve that is fine enough."""
+
+
+@dataclass(kw_only=True)
+class Select:
+    """Which experiments: an algorithm, and values of its configuration by dotted key."""
+
+    algo: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def fits(self, experiment: Experiment) -> bool:
+        """Whether this is such an experiment."""
+        return experiment.algo == self.algo and all(
+            experiment.first.config.get(key) == value for key, value in self.settings.items()
+        )
+
+    def at(self, **settings: Any) -> Select:
+        """The same with more settings."""
+        return replace(self, settings=self.settings | settings)
+
+    def words(self) -> tuple[str, ...]:
+        """Overrides of such a run."""
+        values = {key: json.dumps(value).strip('"') for key, value in self.settings.items()}
+        return (f"+algo={self.algo}", *(f"{key}={value}" for key, value in values.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class MissingRuns:
+    """Runs that would decide a test."""
+
+    words: tuple[str, ...]
+    """Overrides with the algorithm and all but task, policy, budget and seed."""
+    task: str
+    budget: str
+    seeds: int
+    """Runs are made for 0 up to this; those that are on record are not made again."""
+    fine: bool
+    """Whether their curves need FINE checkpoints."""
+    hours: float | None
+    """CPU hours of those that are not on record; None where no record tells what such a run takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What one test on one task says."""
+
+    test: str
+    task: str
+    decides: bool
+    unit: str
+    claimed: str
+    """Side and threshold, fixed beforehand."""
+    conclusion: Conclusion = "undecided"
+    effect: float | None = None
+    low: float | None = None
+    high: float | None = None
+    detectable: float | None = None
+    """The distance from the threshold that this design finds in 80%, from the spread expected of its setting."""
+    seeds: int = 0
+    runs: list[str] = field(default_factory=list)
+    note: str = ""
+    missing: list[MissingRuns] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a test measured."""
+
+    least: Contrast
+    """The effect where what lies between two measurements is taken as low as it can be, and"""
+    most: Contrast
+    """as high; the same where nothing is left open."""
+    design: Contrast | None = None
+    """Variances that are expected of such an experiment; None: those of `least`."""
+    barred: str = ""
+    """Why it cannot decide; empty where it can."""
+    note: str = ""
+    value: float | None = None
+    """The effect where it is not the middle of both."""
+
+    @property
+    def effect(self) -> float:
+        """The effect itself."""
+        return (self.least.value + self.most.value) / 2 if self.value is None else self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Where a test looks."""
+
+    experiments: Sequence[Experiment]
+    policy: str
+    budget: str
+    seeds: int
+    """The fewest that decide."""
+    tests: int
+    """Deciding tests of the claim."""
+
+    @property
+    def strict(self) -> float:
+        """Level of a refutation."""
+        return 1 - (1 - LEVEL) / self.tests
+
+    def match(self, task: str, selects: Sequence[Select]) -> list[Experiment | None]:
+        """For each selection an experiment, all in one setting but for the settings of the task that selections name.
+
+        Of several settings or experiments those with most runs are taken, then those with more test problems and a
+        finer curve, never those with the best results.
+        """
+        names = (task, self.policy, self.budget)
+        free = {key for select in selects for key in select.settings if key.startswith("task.")}
+        settings: dict[str, list[Experiment]] = defaultdict(list)
+        for experiment in self.experiments:
+            about = experiment.first.summary
+            if (about["task"], about["policy"], about["budget"]) == names:
+                settings[_setting(experiment, free)].append(experiment)
+        best: tuple[tuple[int, ...], list[Experiment | None]] = ((0, 0, 0), [None] * len(selects))
+        for _, group in sorted(settings.items()):
+            fitting = [[e for e in group if select.fits(e)] for select in selects]
+            found = [max(es, key=_rank) if es else None for es in fitting]
+            there = [e for e in found if e is not None]
+            fewest = min((len(e.runs) for e in there), default=0)
+            rank = (len(there), fewest, group[0].first.summary["n_test"])
+            if rank > best[0]:
+                best = (rank, found)
+        return best[1]
+
+    def alike(self, experiment: Experiment) -> list[Experiment]:
+        """All experiments in its setting."""
+        return [e for e in self.experiments if e.fingerprint == experiment.fingerprint]
+
+    def missing(
+        self,
+        task: str,
+        selects: Sequence[Select],
+        seeds: int,
+        there: Sequence[Experiment | None] = (),
+        fine: bool = False,
+        more: tuple[str, ...] = (),
+    ) -> list[MissingRuns]:
+        """Runs of each selection with so many seeds, and what those not `there` would take."""
+        complete = [len(e.runs) if e is not None else 0 for e in there] or [0] * len(selects)
+        return [
+            MissingRuns((*s.words(), *more), task, self.budget, seeds, fine, self._hours(s, task, seeds - done))
+            for s, done in zip(selects, complete, strict=True)
+        ]
+
+    def _hours(self, select: Select, task: str, runs: int) -> float | None:
+        alike = [e for e in self.experiments if e.algo == select.algo and e.first.summary["policy"] == self.policy]
+        same = [e for e in alike if (e.first.summary["task"], e.first.summary["budget"]) == (task, self.budget)]
+        near = same or [e for e in alike if e.first.summary["budget"] == self.budget]
+        found = [run.summary for e in near for run in e.runs.values()]
+        if not found:
+            return None
+        each = fmean((run.get("cpu_s") or run["wall_s"]) + run["evaluate_wall_s"] for run in found)
+        return max(runs, 0) * each / 3600
+
+
+def _setting(experiment: Experiment, free: set[str]) -> str:
+    if not free:
+        return experiment.fingerprint
+    kept = {key: value for key, value in experiment.setting.items() if key not in free}
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+def _rank(experiment: Experiment) -> tuple[int, int, str]:
+    return (len(experiment.runs), len(experiment.first.curve), experiment.id)
+
+
+@dataclass(kw_only=True)
+class ClaimTest:
+    """What all tests state."""
+
+    kind: str
+    test: str
+    """The question, in words."""
+    tasks: list[str]
+    decides: bool = True
+    """False: reported, and no part of the conclusion."""
+    side: str = "above"
+    """Of the threshold, on which the claim says the effect lies: above or below."""
+    threshold: float = 0.0
+    smallest: float | None = 0.02
+    """The smallest effect of interest, in the effect's unit; None where no effect is too small to matter."""
+
+    def __post_init__(self) -> None:
+        require(self.side in ("above", "below"), f"side={self.side}: use above or below")
+        require(bool(self.tasks), "tasks: name at least one")
+
+    unit = "solved"
+    fine = False
+    """Whether it looks at curves, which then need FINE checkpoints."""
+
+    def selects(self) -> list[Select]:
+        """Whose runs it needs."""
+        raise NotImplementedError
+
+    def measure(self, ground: Ground, task: str, chosen: Sequence[Experiment]) -> Measured:
+        """What the chosen experiments, one a selection, show.
+
+        Raises:
+            BadInput: their records do not hold what the test looks at.
+        """
+        raise NotImplementedError
+
+    def choose(self, ground: Ground, task: str) -> list[Experiment | None]:
+        """An experiment for each selection."""
+        return ground.match(task, self.selects())
+
+    def judge(self, ground: Ground, task: str) -> Judgement:
+        """What the records say on one task."""
+        selects, chosen = self.selects(), self.choose(ground, task)
+        found = [experiment for experiment in chosen if experiment is not None]
+        seeds = min((len(e.runs) for e in found), default=0)
+        runs = [run.record.name for e in found for run in e.runs.values()]
+        claimed = f"{self.side} {self.threshold:g}"
+        judged = Judgement(self.test, task, self.decides, self.unit, claimed, seeds=seeds, runs=runs)
+        lacking = sorted({s.algo for s, e in zip(selects, chosen, strict=True) if e is None})
+        if lacking or seeds < ground.seeds:
+            why = f"no runs of {', '.join(lacking)}" if lacking else f"{seeds} of {ground.seeds} seeds"
+            return replace(judged, note=why, missing=ground.missing(task, selects, ground.seeds, chosen, self.fine))
+        try:
+            measured = self.measure(ground, task, found)
+        except BadInput as error:
+            return replace(judged, note=str(error))
+        judged = replace(judged, low=measured.least.interval()[0], high=measured.most.interval()[1])
+        judged = replace(judged, effect=measured.effect, detectable=(measured.design or measured.least).detectable())
+        if measured.barred:
+            return replace(judged, note="; ".join(filter(None, (measured.barred, measured.note))))
+        conclusion = self.conclude(measured, ground.strict)
+        why, missing = self._decide(ground, task, measured, chosen) if conclusion == "undecided" else ("", [])
+        return replace(
+            judged, conclusion=conclusion, note="; ".join(filter(None, (measured.note, why))), missing=missing
+        )
+
+    def conclude(self, measured: Measured, strict: float) -> Conclusion:
+        """The module's rule."""
+        least, most = measured.least, measured.most
+        (low, high), above = (least.interval()[0], most.interval()[1]), self.side == "above"
+        if low > self.threshold if above else high < self.threshold:
+            return "supported"
+        if most.interval(strict)[1] < self.threshold if above else least.interval(strict)[0] > self.threshold:
+            return "refuted"
+        inside = self.smallest is not None and (
+            -self.smallest < least.interval(WITHIN)[0] and most.interval(WITHIN)[1] < self.smallest
+        )
+        return "equivalent" if inside else "undecided"
+
+    def _decide(
+        self, ground: Ground, task: str, measured: Measured, chosen: Sequence[Experiment | None]
+    ) -> tuple[str, list[MissingRuns]]:
+        """What would decide it in four of five cases if the effect is as large as it looks, and the runs for that."""
+        least, most, selects = measured.least, measured.most, self.selects()
+        seeds = min(len(e.runs) for e in chosen if e is not None)
+        ends = [self.conclude(replace(measured, least=end, most=end), ground.strict) for end in (least, most)]
+        if least != most and "undecided" not in ends:
+            return "a finer curve would decide it", ground.missing(task, selects, seeds, fine=True)
+        value, design = measured.effect, measured.design or least
+        counts = [seeds_to_tell(design, abs(value - self.threshold))]
+        if self.smallest is not None:
+            counts.append(seeds_to_tell(design, self.smallest - abs(value), WITHIN))
+        enough = [max(count, seeds + 1) for count in counts if count is not None]
+        if enough:
+            missing = ground.missing(task, selects, min(enough), chosen, self.fine)
+            return f"{min(enough)} seeds would decide an effect of this size", missing
+        distances = [(abs(value - self.threshold), LEVEL), ((self.smallest or 0.0) - abs(value), WITHIN)]
+        many = design.with_design(MOST_SEEDS)
+        ratios = [
+            r for r in (2, 4, 8) for d, level in distances if many.with_design(MOST_SEEDS, r).detectable(level) <= d
+        ]
+        if not ratios:
+            return f"neither {MOST_SEEDS} seeds nor 8 times the test problems would decide an effect of this size", []
+        experiment = next(e for e in chosen if e is not None)
+        more = more_problems(experiment, ratios[0])
+        why = f"seeds do not decide it: more test problems ({ratios[0]} times) and {MOST_SEEDS} seeds would"
+        return why, ground.missing(task, selects, MOST_SEEDS, fine=self.fine, more=(more,)) if more else []
+
+
+def more_problems(experiment: Experiment, ratio: int) -> str:
+    """The override that gives an experiment's task so many times the test problems; empty where it has none to give."""
+    config = experiment.first.config
+    if count := config.get("evaluate.test_problems"):
+        return f"evaluate.test_problems={ratio * int(count)}"
+    for key in ("task.count", "task.problems_per_level"):
+        if count := config.get(key):
+            return f"{key}={ratio * int(count)}"
+    share = ratio * float(config.get("task.test") or 1)
+    return f"task.test={share:g}" if share <= 0.5 else ""
