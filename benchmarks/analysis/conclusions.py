@@ -22,12 +22,14 @@ from statistics import fmean
 from typing import Any, Literal
 
 from benchmarks.analysis.experiments import Experiment
-from benchmarks.analysis.statistics import LEVEL, MOST_SEEDS, Contrast, seeds_to_tell
+from benchmarks.analysis.statistics import LEVEL, Contrast
 from tasks.errors import BadInput, require
 
 Conclusion = Literal["supported", "refuted", "equivalent", "undecided"]
 WITHIN = 0.9
 """Level of the interval that must lie inside the smallest effect of interest: two tests at 5% each."""
+MOST_SEEDS = 30
+"""More than this nobody will run."""
 FINE = 24
 """Checkpoints of a curve that is fine enough."""
 
@@ -286,34 +288,43 @@ class ClaimTest:
         ends = [self.conclude(replace(measured, least=end, most=end), ground.strict) for end in (least, most)]
         if least != most and "undecided" not in ends:
             return "a finer curve would decide it", ground.missing(task, selects, seeds, fine=True)
-        value, design = measured.effect, measured.design or least
-        counts = [seeds_to_tell(design, abs(value - self.threshold))]
+        design = measured.design or least
+        goals = [(abs(measured.effect - self.threshold), LEVEL)]
         if self.smallest is not None:
-            counts.append(seeds_to_tell(design, self.smallest - abs(value), WITHIN))
-        enough = [max(count, seeds + 1) for count in counts if count is not None]
-        if enough:
-            missing = ground.missing(task, selects, min(enough), chosen, self.fine)
-            return f"{min(enough)} seeds would decide an effect of this size", missing
-        distances = [(abs(value - self.threshold), LEVEL), ((self.smallest or 0.0) - abs(value), WITHIN)]
-        many = design.with_design(MOST_SEEDS)
-        ratios = [
-            r for r in (2, 4, 8) for d, level in distances if many.with_design(MOST_SEEDS, r).detectable(level) <= d
-        ]
-        if not ratios:
-            return f"neither {MOST_SEEDS} seeds nor 8 times the test problems would decide an effect of this size", []
-        experiment = next(e for e in chosen if e is not None)
-        more = more_problems(experiment, ratios[0])
-        why = f"seeds do not decide it: more test problems ({ratios[0]} times) and {MOST_SEEDS} seeds would"
-        return why, ground.missing(task, selects, MOST_SEEDS, fine=self.fine, more=(more,)) if more else []
+            goals.append((self.smallest - abs(measured.effect), WITHIN))
+
+        def found(count: int, ratio: int) -> bool:
+            """Whether a design with so many seeds, and times the problems, tells it or finds it too small to matter."""
+            planned = design.with_design(count, ratio)
+            return any(planned.detectable(level) <= distance for distance, level in goals)
+
+        first = next(e for e in chosen if e is not None)
+        enough = next((n for n in range(seeds + 1, MOST_SEEDS + 1) if found(n, 1)), None)
+        larger = [(n, ratio) for n in (seeds, 10, MOST_SEEDS) if n >= seeds for ratio in (2, 4, 8) if found(n, ratio)]
+        split = "val" if self.fine else "test"
+        # Runs with other problems are all new ones; with more seeds only some are.
+        if larger and (enough is None or larger[0][0] < enough - seeds):
+            (count, ratio), words = larger[0], more_problems(first, larger[0][1], split)
+            why = (
+                f"seeds alone are not the way: {ratio} times the {split} problems, with {count} seeds, would decide it"
+            )
+            if words:
+                return why, ground.missing(task, selects, count, fine=self.fine, more=words)
+            if enough is None:
+                return f"{why}; the task has no more", []
+        if enough is None:
+            return f"neither {MOST_SEEDS} seeds nor 8 times the problems would decide an effect of this size", []
+        why = f"{enough} seeds would decide an effect of this size"
+        return why, ground.missing(task, selects, enough, chosen, self.fine)
 
 
-def more_problems(experiment: Experiment, ratio: int) -> str:
-    """The override that gives an experiment's task so many times the test problems; empty where it has none to give."""
+def more_problems(experiment: Experiment, ratio: int, split: str) -> tuple[str, ...]:
+    """Overrides that give an experiment so many times the problems of a split; none where its task has not so many."""
     config = experiment.first.config
-    if count := config.get("evaluate.test_problems"):
-        return f"evaluate.test_problems={ratio * int(count)}"
+    evaluated = config.get(f"evaluate.{split}_problems")
+    words = (f"evaluate.{split}_problems={ratio * int(evaluated)}",) if evaluated else ()
     for key in ("task.count", "task.problems_per_level"):
         if count := config.get(key):
-            return f"{key}={ratio * int(count)}"
-    share = ratio * float(config.get("task.test") or 1)
-    return f"task.test={share:g}" if share <= 0.5 else ""
+            return (*words, f"{key}={ratio * int(count)}")
+    share = ratio * float(config.get(f"task.{split}") or 1)
+    return (*words, f"task.{split}={share:g}") if share <= 0.5 else ()

@@ -39,8 +39,6 @@ LEVEL, POWER = 0.95, 0.8
 SHARES = (0.0, 1.0)
 DIFFERENCES = (-1.0, 1.0)
 UNBOUNDED = (-math.inf, math.inf)
-MOST_SEEDS = 30
-"""More than this nobody will run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,15 +204,6 @@ def expected_difference(arms: Sequence[ArrayLike], seeds: int) -> Contrast | Non
     freedom = 2.0 * seeds * (seeds - 1) / (seeds + 1)
     variances = (2 * of_seed / seeds, freedom, 2 * max(interaction, 0.0) / problems)
     return Contrast(0.0, *variances, problems, seeds, DIFFERENCES)
-
-
-def seeds_to_tell(design: Contrast, distance: float, level: float = LEVEL, power: float = POWER) -> int | None:
-    """The fewest seeds an arm, not fewer than there are, that detect a distance; None where MOST_SEEDS do not.
-
-    Problem variance stays as it is: where it alone is too much, no number of seeds is enough.
-    """
-    counts = range(max(design.seeds, 2), MOST_SEEDS + 1)
-    return next((n for n in counts if design.with_design(n).detectable(level, power) <= distance), None)
 
 
 def accuracy_interval(solved: ArrayLike, level: float = LEVEL, samples: int = 1) -> tuple[float, float]:

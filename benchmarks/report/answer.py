@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
 from benchmarks.analysis.claim_tests import EQUAL_COST
 from benchmarks.analysis.comparison import SMALLEST
 from benchmarks.report.gather import Experiment, Setting
 from benchmarks.report.judging import Difference
-from benchmarks.wording import COSTS, one_line, percent, scientific
+from benchmarks.wording import one_line, percent, scientific
 
 MOST_NAMED = 6
 """Algorithms that one line names."""

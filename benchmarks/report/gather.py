@@ -24,7 +24,6 @@ from benchmarks.records.reading import NAMES, Damaged, Run, is_number
 from benchmarks.report.axes import AXES, TOTALS
 from benchmarks.report.judging import Difference, judge
 from benchmarks.report.reaching import Reached, reach
-from tasks.errors import BadInput
 
 STALLED_AFTER_S = 600
 """A running run of which no file has changed for so long may have died without saying so."""
@@ -124,10 +123,7 @@ def gather(directory: Path, now: datetime | None = None) -> Results:
         sorted({experiment.row["algo"] for experiment in experiments}),
         sorted(set_aside),
         [_sign_of_life(directory, run, now or datetime.now(UTC)) for run in index.runs if run.status != "complete"],
-        {
-            (policy, budget): [_answer(claim, sound, policy, budget) for claim in _claims()]
-            for policy, budget in grounds
-        },
+        {(policy, budget): [answer(claim, sound, policy, budget) for claim in _claims()] for policy, budget in grounds},
         len(index.runs) + len(index.set_aside),
     )
 
@@ -135,14 +131,6 @@ def gather(directory: Path, now: datetime | None = None) -> Results:
 @cache
 def _claims() -> list[Claim]:
     return load_claims()
-
-
-def _answer(claim: Claim, experiments: Sequence[Compared], policy: str, budget: str) -> Answer:
-    try:
-        return answer(claim, experiments, policy, budget)
-    except BadInput as error:
-        # Records that cannot be judged together must not take the rest of the page with them.
-        return Answer(claim.name, claim.sentence, claim.source, "undecided", f"cannot be judged: {error}", [])
 
 
 def _experiment(runs: Sequence[Run], index: Index, set_aside: list[tuple[str, str]]) -> Experiment | None:

@@ -1,7 +1,7 @@
 """Who beats whom: the one place where the report asks the statistics how experiments compare.
 
-All comparisons of a setting are one family: every pair of the plotted experiments, and each other experiment against the
-best. Their intervals hold at once, so that the leaderboard, the matrix and the answer can never contradict each other.
+All comparisons of a setting are one family: every pair of the plotted experiments, and each other experiment against
+the best. Their intervals hold at once, so that leaderboard, matrix and answer can never contradict each other.
 """
 
 from __future__ import annotations
