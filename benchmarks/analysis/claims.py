@@ -21,8 +21,9 @@ from rich.text import Text
 
 from benchmarks.analysis.claim_tests import KINDS
 from benchmarks.analysis.comparison import as_json
-from benchmarks.analysis.conclusions import FINE, ClaimTest, Conclusion, Ground, Judgement, MissingRuns
+from benchmarks.analysis.conclusions import FINE, ClaimTest, Conclusion, Judgement
 from benchmarks.analysis.experiments import Experiment
+from benchmarks.analysis.ground import Ground, MissingRuns
 from benchmarks.config.presets import CONF
 from benchmarks.records.mirror import is_default
 from benchmarks.wording import one_line

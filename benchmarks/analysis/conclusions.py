@@ -1,4 +1,4 @@
-"""How a test of a claim is judged: which records it looks at, what they say, and what would decide where they do not.
+"""How a test of a claim is judged: what the records say, and what would decide where they do not.
 
 One rule for all. A test has an effect with an interval, a side of a threshold that the claim says it lies on, and a
 smallest effect of interest.
@@ -14,14 +14,12 @@ that the chance of a wrong one among n is held down. `undecided` says nothing of
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
 from benchmarks.analysis.experiments import Experiment
+from benchmarks.analysis.ground import Ground, MissingRuns, Select, more_problems
 from benchmarks.analysis.statistics import LEVEL, Contrast
 from tasks.errors import BadInput, require
 
@@ -32,45 +30,6 @@ MOST_SEEDS = 30
 """More than this nobody will run."""
 FINE = 24
 """Checkpoints of a curve that is fine enough."""
-
-
-@dataclass(kw_only=True)
-class Select:
-    """Which experiments: an algorithm, and values of its configuration by dotted key."""
-
-    algo: str
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def fits(self, experiment: Experiment) -> bool:
-        """Whether this is such an experiment."""
-        return experiment.algo == self.algo and all(
-            experiment.first.config.get(key) == value for key, value in self.settings.items()
-        )
-
-    def at(self, **settings: Any) -> Select:
-        """The same with more settings."""
-        return replace(self, settings=self.settings | settings)
-
-    def words(self) -> tuple[str, ...]:
-        """Overrides of such a run."""
-        values = {key: json.dumps(value).strip('"') for key, value in self.settings.items()}
-        return (f"+algo={self.algo}", *(f"{key}={value}" for key, value in values.items()))
-
-
-@dataclass(frozen=True, slots=True)
-class MissingRuns:
-    """Runs that would decide a test."""
-
-    words: tuple[str, ...]
-    """Overrides with the algorithm and all but task, policy, budget and seed."""
-    task: str
-    budget: str
-    seeds: int
-    """Runs are made for 0 up to this; those that are on record are not made again."""
-    fine: bool
-    """Whether their curves need FINE checkpoints."""
-    hours: float | None
-    """CPU hours of those that are not on record; None where no record tells what such a run takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,89 +74,6 @@ class Measured:
     def effect(self) -> float:
         """The effect itself."""
         return (self.least.value + self.most.value) / 2 if self.value is None else self.value
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """Where a test looks."""
-
-    experiments: Sequence[Experiment]
-    policy: str
-    budget: str
-    seeds: int
-    """The fewest that decide."""
-    tests: int
-    """Deciding tests of the claim."""
-
-    @property
-    def strict(self) -> float:
-        """Level of a refutation."""
-        return 1 - (1 - LEVEL) / self.tests
-
-    def match(self, task: str, selects: Sequence[Select]) -> list[Experiment | None]:
-        """For each selection an experiment, all in one setting but for the settings of the task that selections name.
-
-        Of several settings or experiments those with most runs are taken, then those with more test problems and a
-        finer curve, never those with the best results.
-        """
-        names = (task, self.policy, self.budget)
-        free = {key for select in selects for key in select.settings if key.startswith("task.")}
-        settings: dict[str, list[Experiment]] = defaultdict(list)
-        for experiment in self.experiments:
-            about = experiment.first.summary
-            if (about["task"], about["policy"], about["budget"]) == names:
-                settings[_setting(experiment, free)].append(experiment)
-        best: tuple[tuple[int, ...], list[Experiment | None]] = ((0, 0, 0), [None] * len(selects))
-        for _, group in sorted(settings.items()):
-            fitting = [[e for e in group if select.fits(e)] for select in selects]
-            found = [max(es, key=_rank) if es else None for es in fitting]
-            there = [e for e in found if e is not None]
-            fewest = min((len(e.runs) for e in there), default=0)
-            rank = (len(there), fewest, group[0].first.summary["n_test"])
-            if rank > best[0]:
-                best = (rank, found)
-        return best[1]
-
-    def alike(self, experiment: Experiment) -> list[Experiment]:
-        """All experiments in its setting."""
-        return [e for e in self.experiments if e.fingerprint == experiment.fingerprint]
-
-    def missing(
-        self,
-        task: str,
-        selects: Sequence[Select],
-        seeds: int,
-        there: Sequence[Experiment | None] = (),
-        fine: bool = False,
-        more: tuple[str, ...] = (),
-    ) -> list[MissingRuns]:
-        """Runs of each selection with so many seeds, and what those not `there` would take."""
-        complete = [len(e.runs) if e is not None else 0 for e in there] or [0] * len(selects)
-        return [
-            MissingRuns((*s.words(), *more), task, self.budget, seeds, fine, self._hours(s, task, seeds - done))
-            for s, done in zip(selects, complete, strict=True)
-        ]
-
-    def _hours(self, select: Select, task: str, runs: int) -> float | None:
-        alike = [e for e in self.experiments if e.algo == select.algo and e.first.summary["policy"] == self.policy]
-        same = [e for e in alike if (e.first.summary["task"], e.first.summary["budget"]) == (task, self.budget)]
-        near = same or [e for e in alike if e.first.summary["budget"] == self.budget]
-        found = [run.summary for e in near for run in e.runs.values()]
-        if not found:
-            return None
-        each = fmean((run.get("cpu_s") or run["wall_s"]) + run["evaluate_wall_s"] for run in found)
-        return max(runs, 0) * each / 3600
-
-
-def _setting(experiment: Experiment, free: set[str]) -> str:
-    if not free:
-        return experiment.fingerprint
-    kept = {key: value for key, value in experiment.setting.items() if key not in free}
-    return json.dumps(kept, sort_keys=True, default=str)
-
-
-def _rank(experiment: Experiment) -> tuple[int, int, str]:
-    return (len(experiment.runs), len(experiment.first.curve), experiment.id)
 
 
 @dataclass(kw_only=True)
@@ -260,7 +136,7 @@ class ClaimTest:
         judged = replace(judged, effect=measured.effect, detectable=(measured.design or measured.least).detectable())
         if measured.barred:
             return replace(judged, note="; ".join(filter(None, (measured.barred, measured.note))))
-        conclusion = self.conclude(measured, ground.strict)
+        conclusion = self.conclude(measured, 1 - (1 - LEVEL) / ground.tests)
         why, missing = self._decide(ground, task, measured, chosen) if conclusion == "undecided" else ("", [])
         return replace(
             judged, conclusion=conclusion, note="; ".join(filter(None, (measured.note, why))), missing=missing
@@ -285,7 +161,10 @@ class ClaimTest:
         """What would decide it in four of five cases if the effect is as large as it looks, and the runs for that."""
         least, most, selects = measured.least, measured.most, self.selects()
         seeds = min(len(e.runs) for e in chosen if e is not None)
-        ends = [self.conclude(replace(measured, least=end, most=end), ground.strict) for end in (least, most)]
+        ends = [
+            self.conclude(replace(measured, least=end, most=end), 1 - (1 - LEVEL) / ground.tests)
+            for end in (least, most)
+        ]
         if least != most and "undecided" not in ends:
             return "a finer curve would decide it", ground.missing(task, selects, seeds, fine=True)
         design = measured.design or least
@@ -305,9 +184,7 @@ class ClaimTest:
         # Runs with other problems are all new ones; with more seeds only some are.
         if larger and (enough is None or larger[0][0] < enough - seeds):
             (count, ratio), words = larger[0], more_problems(first, larger[0][1], split)
-            why = (
-                f"seeds alone are not the way: {ratio} times the {split} problems, with {count} seeds, would decide it"
-            )
+            why = f"more {split} problems are the way: {ratio} times as many, with {count} seeds, would decide it"
             if words:
                 return why, ground.missing(task, selects, count, fine=self.fine, more=words)
             if enough is None:
@@ -316,15 +193,3 @@ class ClaimTest:
             return f"neither {MOST_SEEDS} seeds nor 8 times the problems would decide an effect of this size", []
         why = f"{enough} seeds would decide an effect of this size"
         return why, ground.missing(task, selects, enough, chosen, self.fine)
-
-
-def more_problems(experiment: Experiment, ratio: int, split: str) -> tuple[str, ...]:
-    """Overrides that give an experiment so many times the problems of a split; none where its task has not so many."""
-    config = experiment.first.config
-    evaluated = config.get(f"evaluate.{split}_problems")
-    words = (f"evaluate.{split}_problems={ratio * int(evaluated)}",) if evaluated else ()
-    for key in ("task.count", "task.problems_per_level"):
-        if count := config.get(key):
-            return (*words, f"{key}={ratio * int(count)}")
-    share = ratio * float(config.get(f"task.{split}") or 1)
-    return (*words, f"task.{split}={share:g}") if share <= 0.5 else ()

@@ -10,10 +10,10 @@ from claim_records import write_experiment
 from record_factory import write_record
 from typer.testing import CliRunner
 
-from benchmarks.analysis.claim_tests import curve_gap, gap, time_gap, val_variance
 from benchmarks.analysis.claims import answer, commands, load_claims
-from benchmarks.analysis.conclusions import MissingRuns
 from benchmarks.analysis.experiments import read_experiments
+from benchmarks.analysis.gaps import curve_gap, gap, time_gap, val_variance
+from benchmarks.analysis.ground import MissingRuns
 from benchmarks.cli import app
 from benchmarks.config.schema import check_config, compose_config
 from benchmarks.records.record import RUNS
@@ -209,7 +209,7 @@ def test_a_metric_that_records_do_not_have_leaves_a_claim_undecided_and_says_so(
         write_experiment(tmp_path, "grpo", 0.5, task=task, **SEEDS)
     found = judge("learning", tmp_path)
     assert found.conclusion == "undecided"
-    assert "solved_at_best" in found.judgements[0].note
+    assert "solved_tstar" in found.judgements[0].note
 
 
 def test_what_is_missing_is_printed_as_sweeps_that_the_command_line_takes(tmp_path):
@@ -273,6 +273,14 @@ def test_runs_in_another_setting_are_not_taken_but_the_reward_may_differ_where_t
     assert judge("outcome_reward", tmp_path).conclusion == "supported"
 
 
+def test_where_a_test_names_no_reward_the_tasks_own_is_taken_though_another_has_more_seeds(tmp_path):
+    for task in ("gsm_synth", "wordle_turn"):
+        write_experiment(tmp_path, "grpo", 0.2, task=task, settings={"task.reward": "shaped"}, **SEEDS)
+        write_experiment(tmp_path, "grpo", 0.9, task=task, settings={"task.reward": "outcome"}, seeds=8)
+    found = judge("single_turn", tmp_path)
+    assert {judgement.seeds for judgement in found.judgements if judgement.runs} == {5}
+
+
 def test_the_runs_that_are_taken_are_those_with_most_seeds_not_the_best(tmp_path):
     vector_reward(tmp_path, 0.3, seeds=6)
     better = write_experiment(
@@ -299,7 +307,7 @@ def test_where_problems_are_what_varies_more_of_them_are_asked_for_and_not_more_
             record.write_status("complete")
     judgement = judge("vector_reward", tmp_path).judgements[0]
     assert judgement.conclusion == "undecided"
-    assert "seeds alone are not the way" in judgement.note
+    assert "more test problems are the way" in judgement.note
     assert all(runs.words[-1].startswith("task.problems_per_level=") for runs in judgement.missing)
 
 
