@@ -120,7 +120,7 @@ def claims(
     missing: Annotated[bool, typer.Option("--missing", help="Print the sweeps that would decide the claims.")] = False,
     format: Annotated[str, typer.Option(help="text or json (one object a claim).")] = "text",
 ) -> None:
-    """Answer every claim in conf/claims with supported, refuted or undecided."""
+    """Answer every claim in conf/claims: supported, refuted, equivalent or undecided."""
     from rich.console import Console
 
     from benchmarks.analysis.claims import FORMATS, answer, load_claims, print_missing, render
@@ -132,7 +132,7 @@ def claims(
     say_set_aside(aside)
     answers = [answer(claim, experiments, policy, budget) for claim in load_claims()]
     if missing:
-        print_missing(answers, policy, budget, runs)
+        print_missing(answers, policy, runs)
     else:
         render(answers, format, Console())
 

@@ -146,13 +146,17 @@ def _outcome(complete: Sequence[Run], index: Index) -> dict[str, Any]:
         base, final = ([run.base for run in complete], [run.final for run in complete])
         before, after = (_average([_average(row) for row in cells]) for cells in (base, final))
         gain = (after - before, *paired_gain_interval(base, final))
-        numbers = [len(complete[0].problems), before, after, *accuracy_interval(final), *gain]
+        accuracy = accuracy_interval(final, samples=complete[0].about["test_samples"])
+        numbers = [len(complete[0].problems), before, after, *accuracy, *gain]
         base, final = ([run.tstar[stage] for run in complete] for stage in (0, 1))
         if all(base) and all(final):
             before, after = (_average([_average(row) for row in cells]) for cells in (base, final))
             numbers += [after - before, *paired_gain_interval(base, final)]
         index.remember(key, numbers)
     found: dict[str, Any] = dict.fromkeys(AT_TSTAR) | dict(zip((*OUTCOME, *AT_TSTAR), numbers, strict=False))
+    if not any(run.about["rollouts"] or run.about["updates"] for run in complete):
+        # Nothing was done: before and after are one policy measured twice, and no gain.
+        found |= dict.fromkeys(("gain", "gain_ci_low", "gain_ci_high", *AT_TSTAR))
     # The index keeps floats.
     return {name: found[name] for name in (*OUTCOME, *AT_TSTAR)} | {
         "n_test": int(found["n_test"]),

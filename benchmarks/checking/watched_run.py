@@ -256,7 +256,8 @@ def check_tokens(policy: LanguageModel, traffic: Traffic, violations: Violations
     for rollout, (_, completion, _) in traffic.played:
         for turn in rollout.turns:
             ids = completion[turn.start : turn.end]
-            written.setdefault(turn.action, set()).add(_joined(ids[:-1] if ids and ids[-1] in policy.chat.ends else ids))
+            ended = bool(ids) and ids[-1] in policy.chat.ends
+            written.setdefault(turn.action, set()).add(_joined(ids[:-1] if ended else ids))
     again = {action: _joined(policy.tokenizer(action, add_special_tokens=False)["input_ids"]) for action in written}
     changed = [
         action
