@@ -164,7 +164,7 @@ class FeedbackGRPO(GRPO):
 
     def ended(self, rollout: Rollout, turn: int) -> bool:
         """Whether the policy ended its action in a turn by itself."""
-        return bool(rollout.completion_ids[rollout.turns[turn].end - 1] == self.policy.tokenizer.eos_token_id)
+        return rollout.completion_ids[rollout.turns[turn].end - 1] in self.policy.chat.ends
 
     def informed(self, batch: RolloutBatch, each: FeedbackTurn) -> Branch:
         """The teacher's context of a turn, and the action that it reads."""

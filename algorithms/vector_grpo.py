@@ -7,7 +7,7 @@ With r_{i,t,k} the reward of component k in turn t of rollout i, and gamma_k its
          group     mean of G_{.,t,k} over the group's rollouts that reached turn t
          state     mean over rollouts of the whole batch that were in the same state of knowledge before turn t
                    (GiGPO's anchor states, arXiv 2505.10978); `group` where fewer than two were
-         outcome   mean over the group's rollouts that had the same outcome before: the rewards of the last turn, and of the
+         outcome   mean over the group's rollouts with the same outcome before: the rewards of the last turn, and of the
                    spans of this turn that lie before component k's (arXiv 2602.10231); `group` where fewer than two had
          heads     what a linear value head per component predicts from the policy's last hidden state before turn t
                    (algorithms/value_heads.py); no other rollout is needed for it

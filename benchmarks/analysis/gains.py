@@ -28,7 +28,8 @@ class Gains:
 
 def gains_of(experiment: Experiment, name: str) -> Gains:
     """An experiment's gains, with the intervals of the table."""
-    seeds, found = list(experiment.runs), []
+    seeds = list(experiment.runs)
+    found: list[Interval] = []
     for metric in METRICS:
         if metric == SOLVED_TSTAR and not all(run.run.tstar[0] for run in experiment.runs.values()):
             return Gains(name, found[0], None, None)

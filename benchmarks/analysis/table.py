@@ -115,8 +115,6 @@ def experiment_row(runs: Sequence[Run], index: Index) -> dict[str, Any]:
     """The row of one experiment's runs."""
     complete = [run for run in runs if run.status == "complete"]
     counts = Counter(run.status for run in runs)
-    metrics = [run.about["metrics_final"] for run in complete]
-    shared = [name for name in (metrics[0] if metrics else ()) if all(name in found for found in metrics)]
     costs = {key: _mean([run.about[key] for run in complete]) for key in COSTS}
     return {
         **{name: runs[0].about[name] for name in NAMES[:-1]},
@@ -127,9 +125,16 @@ def experiment_row(runs: Sequence[Run], index: Index) -> dict[str, Any]:
         "peak_memory_bytes": _mean([run.about["peak_memory_bytes"] for run in complete], max),
         "energy_j": costs["energy_j"],
         "status": runs[0].status if len(counts) == 1 else ", ".join(f"{counts[key]} {key}" for key in sorted(counts)),
-        "metrics_final": {name: _mean([found[name] for found in metrics]) for name in shared},
+        "metrics_final": means_of_shared([run.about["metrics_final"] for run in complete]),
+        "reward_correlations": means_of_shared([run.about["reward_correlations"] for run in complete]),
         "experiment": runs[0].about["experiment"],
     }
+
+
+def means_of_shared(tables: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
+    """Means of the numbers that every run has, by their names."""
+    shared = [name for name in (tables[0] if tables else ()) if all(name in table for table in tables)]
+    return {name: _mean([table[name] for table in tables]) for name in shared}
 
 
 def _outcome(complete: Sequence[Run], index: Index) -> dict[str, Any]:
@@ -141,13 +146,17 @@ def _outcome(complete: Sequence[Run], index: Index) -> dict[str, Any]:
         base, final = ([run.base for run in complete], [run.final for run in complete])
         before, after = (_average([_average(row) for row in cells]) for cells in (base, final))
         gain = (after - before, *paired_gain_interval(base, final))
-        numbers = [len(complete[0].problems), before, after, *accuracy_interval(final), *gain]
+        accuracy = accuracy_interval(final, samples=complete[0].about["test_samples"])
+        numbers = [len(complete[0].problems), before, after, *accuracy, *gain]
         base, final = ([run.tstar[stage] for run in complete] for stage in (0, 1))
         if all(base) and all(final):
             before, after = (_average([_average(row) for row in cells]) for cells in (base, final))
             numbers += [after - before, *paired_gain_interval(base, final)]
         index.remember(key, numbers)
     found: dict[str, Any] = dict.fromkeys(AT_TSTAR) | dict(zip((*OUTCOME, *AT_TSTAR), numbers, strict=False))
+    if not any(run.about["rollouts"] or run.about["updates"] for run in complete):
+        # Nothing was done: before and after are one policy measured twice, and no gain.
+        found |= dict.fromkeys(("gain", "gain_ci_low", "gain_ci_high", *AT_TSTAR))
     # The index keeps floats.
     return {name: found[name] for name in (*OUTCOME, *AT_TSTAR)} | {
         "n_test": int(found["n_test"]),
@@ -201,8 +210,10 @@ def _print_csv(rows: Sequence[dict[str, Any]]) -> None:
     flat = []
     for row in rows:
         metrics = {f"metric/{name}": value for name, value in row["metrics_final"].items()}
-        flat.append({**row, "seeds": " ".join(map(str, row["seeds"])), **metrics})
-    columns = [key for key in dict.fromkeys(key for row in flat for key in row) if key != "metrics_final"]
+        correlations = {f"corr/{name}": value for name, value in row["reward_correlations"].items()}
+        flat.append({**row, "seeds": " ".join(map(str, row["seeds"])), **metrics, **correlations})
+    tables = ("metrics_final", "reward_correlations")
+    columns = [key for key in dict.fromkeys(key for row in flat for key in row) if key not in tables]
     writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)

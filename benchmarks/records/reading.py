@@ -22,7 +22,7 @@ from tasks.files import why
 
 T = TypeVar("T")
 NAMES = ("algo", "task", "policy", "budget", "experiment")
-TABLES_OF_NUMBERS = ("metrics_final", "metrics_base", "phases")
+TABLES_OF_NUMBERS = ("metrics_final", "metrics_base", "phases", "reward_correlations")
 OPTIONAL = ("dollars", "cpu_s", "gpu_s", "mfu")
 """Costs that not every summary has."""
 LARGEST_SEAL = 2**20
@@ -313,6 +313,7 @@ def read_summary(record: Record) -> dict[str, Any]:
         **dict.fromkeys(("updates", "tokens_prompt", "evaluate_wall_s"), lambda value: is_number(value, 0)),
         **dict.fromkeys(TABLES_OF_NUMBERS, lambda value: type(value) is dict and all(map(_is_name, value))),
     }
+    summary.setdefault("reward_correlations", {})  # Records of earlier versions have none.
     missing = [key for key in checks if key not in summary]
     if missing:
         raise Damaged(f"summary.json: lacks {', '.join(missing)}")

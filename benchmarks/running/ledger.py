@@ -182,6 +182,15 @@ class Ledger:
         """Whether a phase is charged to the algorithm."""
         return phase not in APART or phase in self.charged
 
+    def means(self, prefix: str) -> dict[str, float]:
+        """Means of the columns with a prefix over the updates that have them, by the rest of the columns' names."""
+        found: dict[str, list[float]] = defaultdict(list)
+        for row in self.rows:
+            for key, value in row.items():
+                if key.startswith(prefix) and value is not None:
+                    found[key.removeprefix(prefix)].append(value)
+        return {name: sum(values) / len(values) for name, values in found.items()}
+
     def phases(self) -> dict[str, float]:
         """Wall seconds by phase up to now; they sum to the run's wall time."""
         self._tick()

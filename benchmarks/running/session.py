@@ -196,7 +196,9 @@ class RunSession:
         self._add_point(self.measure(self.policy, "val", samples=self.config.evaluate.val_samples).metrics)
 
     def _add_point(self, metrics: Mapping[str, float]) -> None:
-        spent = self.ledger.spent()
+        # Seconds of the device, unlike those on the clock, do not count what else the machine was doing.
+        device = self.ledger.total("gpu_s" if "gpu_s" in self.ledger.meters else "cpu_s")
+        spent = self.ledger.spent() | {"device_seconds": device}
         self.curve.append({**{f"spent/{name}": value for name, value in spent.items()}, **metrics})
         with self.ledger.phase("record"):
             self.progress.evaluated(metrics)

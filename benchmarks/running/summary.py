@@ -40,6 +40,7 @@ def summary(session: RunSession, manifest: Mapping[str, Any], measured: Mapping[
         "updates": len(ledger.rows),
         "test_samples": config.evaluate.test_samples,
         **measured,
+        "reward_correlations": ledger.means("corr/"),
         "rollouts": rollouts,
         "tokens_generated": generated,
         "tokens_prompt": ledger.total("prompt_tokens"),

@@ -27,6 +27,7 @@ DAMAGE: dict[str, tuple[dict[str, Any], str]] = {
     "a negative cost": ({"wall_s": -1.0}, "impossible value of wall_s"),
     "an integer beyond all floats": ({"rollouts": 10**400}, "impossible value of rollouts"),
     "a truth value for a number": ({"rollouts": True}, "impossible value of rollouts"),
+    "a correlation that is no number": ({"reward_correlations": {"sum_solved": "1"}}, "impossible value of sum_solved"),
     "metrics that are no numbers": ({"metrics_final": {"solved": None}}, "impossible value of solved"),
     "a name that steers the terminal": ({"algo": "grpo\x1b[2J"}, "impossible value of algo"),
     "an accuracy other than the samples'": ({"accuracy_final": 0.7}, "accuracy_final"),

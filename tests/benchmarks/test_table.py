@@ -37,7 +37,7 @@ KEYS = (
         "peak_memory_bytes",
         "energy_j",
     ),
-    *("status", "metrics_final", "experiment"),
+    *("status", "metrics_final", "reward_correlations", "experiment"),
 )
 
 
@@ -251,6 +251,18 @@ def test_csv_has_a_line_a_row_and_a_column_a_metric(tmp_path, capsys):
     assert [row["algo"] for row in rows] == ["grpo", "one, two"]
     assert (rows[0]["seeds"], rows[0]["accuracy_final"], rows[0]["metric/guesses"]) == ("0 1", "1.0", "4.5")
     assert (rows[1]["accuracy_final"], rows[1]["metric/guesses"], "metrics_final" in rows[1]) == ("", "", False)
+
+
+def test_correlations_of_rewards_are_means_over_seeds_in_json_and_columns_in_csv(tmp_path, capsys):
+    for seed, correlation in enumerate((0.5, 0.75)):
+        found = {"sum_solved": correlation} | ({"valid_format": 0.1} if seed else {})
+        write_record(tmp_path, seed=seed, reward_correlations=found)
+    write_record(tmp_path, algo="gepa")
+    table = read_table(tmp_path)
+    assert [row["reward_correlations"] for row in table.rows if row["algo"] == "grpo"] == [{"sum_solved": 0.625}]
+    render(table, "csv", Console(width=20))
+    rows = {row["algo"]: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+    assert (rows["grpo"]["corr/sum_solved"], rows["gepa"]["corr/sum_solved"]) == ("0.625", "")
 
 
 def test_markdown_has_as_many_cells_in_every_line(tmp_path, capsys):
