@@ -18,7 +18,7 @@ from benchmarks.checking.findings import ALGORITHM_RULES, TASK_RULES, Finding, N
 from benchmarks.checking.task_checks import play_findings
 from benchmarks.config.plugins import load
 from benchmarks.config.presets import store_class
-from benchmarks.config.schema import check_config, check_group, chosen_plugin, compose_config, resolve
+from benchmarks.config.schema import as_dataclass, check_config, chosen_plugin, compose_config
 from tasks.errors import BadInput, require
 
 SMALL = ("budget=smoke", "policy.device=cpu")
@@ -88,7 +88,7 @@ def task_findings(task: str | type[Any], *words: str) -> list[Finding]:
         found, findings = task, config_findings("tasks", task)
         if not findings:
             config = compose_config([f"task={store_class('task', task)}", *words])
-    return findings or play_findings(found, check_group(found.Config, resolve(config), "task"))
+    return findings or play_findings(found, as_dataclass(config.task))
 
 
 def check_words(words: Sequence[str], say: Callable[[str], object]) -> int:

@@ -7,41 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.config.settings import EvaluateConfig
 from tasks.api import Problem, Split, Task
-from tasks.errors import require
 
 if TYPE_CHECKING:
     from policies.api import PlayCost, Rollout
     from policies.language_model import LanguageModel
 
 EVALUATION_SEED = {"val": 20_000, "test": 30_000}
-
-
-@dataclass(kw_only=True)
-class EvaluateConfig:
-    """conf/evaluate/NAME.yaml."""
-
-    name: str = "default"
-    val_problems: int | None = 64
-    """Problems per point of the learning curve; None is all of them."""
-    val_samples: int = 1
-    """Episodes per val problem."""
-    test_problems: int | None = None
-    """Problems of the one test evaluation; None is all of them."""
-    test_samples: int = 2
-    """Episodes per test problem."""
-    temperature: float = 1.0
-    """Of the evaluation's sampling; 0 is greedy."""
-    greedy: bool = True
-    """Whether test problems are also played once each at temperature 0."""
-    batch_size: int = 256
-    """Episodes played side by side, while improving too: a matter of memory and speed."""
-
-    def __post_init__(self) -> None:
-        for name in ("val_problems", "val_samples", "test_problems", "test_samples", "batch_size"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"evaluate.{name}={value} must be at least 1")
-        require(self.temperature >= 0, f"evaluate.temperature={self.temperature:g} must be 0 (greedy) or above")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,11 @@ from benchmarks.resume.interruption import ignore_interruptions, stoppable, unst
 from benchmarks.resume.lock import Held
 from benchmarks.resume.state import StateStore
 from benchmarks.running.attempt import account, end, known, say_where
-from benchmarks.running.budget import refuse_unmeasurable
 from benchmarks.running.evaluation import Evaluation, sample_rows
 from benchmarks.running.ledger import Ledger
 from benchmarks.running.manifest import describe, manifest
 from benchmarks.running.out_of_memory import free_memory, is_out_of_memory, remembered, smaller
-from benchmarks.running.preflight import refuse_unfit
+from benchmarks.running.preflight import refuse_unfit, refuse_unmeasurable
 from benchmarks.running.progress import Progress
 from benchmarks.running.session import RunSession
 from benchmarks.running.sharing import complete_in_store, shared
@@ -70,12 +69,14 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
             source = find_source(config.policy)
             refuse_unmeasurable(config)
             refuse_undividable(config, task)
-            record = open_record(config.results, config.run_name(task.fingerprint()))
+            record = open_record(config.results.folder, config.run_name(task.fingerprint()))
             try:
                 record, lock = holding.enter_context(owned(record))
-                if not config.force and complete_in_store(config.store, record):
+                if not config.force and complete_in_store(config.results.store, record):
                     return Outcome(record, ran=False)
-                sharing = holding.enter_context(shared(config.store, record, config.upload_every_s, say))
+                sharing = holding.enter_context(
+                    shared(config.results.store, record, config.results.upload_every_s, say)
+                )
             except Held as other:
                 return Outcome(record, ran=False, held_by=str(other))
             states = holding.enter_context(closing(states_of(record, lock, sharing)))
@@ -203,7 +204,7 @@ def close(config: RunConfig, session: RunSession, source: Source, about: dict[st
         if config.evaluate.greedy:
             greedy[stage] = session.measure(policy, "test", greedy=True)
     with session.ledger.phase("record"):
-        if config.keep_policy:
+        if config.results.keep_policy:
             session.record.keep_policy(session.policy.save)
         for file, evaluations in (("samples.parquet", found), ("greedy.parquet", greedy)):
             rows = [sample_rows(session.task, evaluations[stage].rollouts, stage) for stage in sorted(evaluations)]

@@ -20,7 +20,7 @@ def base_record(folder: Path, seed: int) -> Record:
 
 
 def sweep(folder: Path) -> int:
-    return launch.launch(["-m", *SMALL, "+algo=base", "seed=0,1", f"results.dir={folder}"])
+    return launch.launch([*SMALL, "+algo=base", "seed=0,1", f"results.dir={folder}"], many=True)
 
 
 def test_a_sweep_leaves_a_run_to_the_process_that_is_at_work_on_it(
