@@ -18,8 +18,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarks.config.plugins import KINDS, Plugin, find, from_file, identity, load, unknown
-from benchmarks.config.presets import CONF, SOURCE, options, refuse_namesake, register
+from benchmarks.config.plugins import KINDS, Plugin, find, from_file, identity, installed, load, unknown
+from benchmarks.config.presets import CONF, SOURCE, options, plugin_node, refuse_namesake, register
 from benchmarks.config.settings import Settings
 from benchmarks.records.redaction import redacted
 from tasks.errors import BadInput, require
@@ -87,15 +87,20 @@ def compose_all(runs: Sequence[Sequence[str]], config_dir: Path | None = None) -
 
     parser, composed = OverridesParser.create(), dict[tuple[str, ...], DictConfig]()
     for words in runs:
+        # A plugin's dataclass is all that `+algo=` brings, unless a preset of the user's has that name.
+        algo = [] if config_dir else [word for word in words if word.removeprefix("+algo=") in installed("algorithms")]
         values = [word for word in words if VALUE.match(word)]
-        rest = tuple(word for word in words if not VALUE.match(word))
+        rest = tuple(word for word in words if word not in (*algo, *values))
         try:
             if rest not in composed:
                 composed[rest] = compose_config(rest, config_dir)
             config = copy.deepcopy(composed[rest])
+            for word in algo:
+                require(OmegaConf.is_missing(config, "algo"), "an experiment has settings of the algorithm")
+                config.algo = plugin_node(find("algorithms", word.removeprefix("+algo=")))
             for override in parser.parse_overrides(values):
                 OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
-        except Exception:  # Hydra, with all words at hand, says what is wrong.
+        except Exception:  # Hydra, with all words at hand, composes it or says what is wrong.
             config = compose_config(words, config_dir)
         yield config
 
@@ -138,7 +143,8 @@ def _in_one_line(error: BaseException, overrides: Sequence[str]) -> str:
     if "NoneType" in message and (word := next((word for word in overrides if word.startswith(OPTIONAL)), None)):
         return f"{word}: choose {word.partition('.')[0]}=NAME first; `list` shows the names"
     if re.search(r"Could not override 'algo['@]", message):
-        return "write +algo=NAME: the algorithm has no default, so Hydra wants the plus sign"
+        name = next(word for word in overrides if word.startswith("algo"))
+        return f"write +{name}: the algorithm has no default, so Hydra wants the plus sign"
     if match := re.search(r"Could not override '([^']+)'", message):
         return f"unknown key {match[1]!r}{_hint(match[1], overrides)}"
     if match := re.search(r"Error parsing override '([^']*)'", message):

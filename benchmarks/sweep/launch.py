@@ -112,9 +112,9 @@ def sweep(overrides: Sequence[str], config_dir: Path | None) -> int:
     from hydra.core.plugins import Plugins
     from hydra.types import HydraContext
 
-    for word in overrides:
-        if word.startswith(WORD):
-            refuse_missing(word)
+    launching = [word for word in overrides if word.startswith(WORD)]
+    for word in launching:
+        refuse_missing(word)
     hydra, master = master_of(overrides, config_dir)
     runs = planned(combinations(master), config_dir)
     for config in {run.config.results.store: run.config for run in runs if run.config.results.store}.values():
@@ -132,15 +132,15 @@ def sweep(overrides: Sequence[str], config_dir: Path | None) -> int:
     def job(config: DictConfig) -> None:
         with whole.at_work():
             quiet_libraries()  # A launcher may have started another process.
-            run_in_sweep(check_config(config), list(HydraConfig.get().overrides.task))
+            run_in_sweep(check_config(config), about_runs(HydraConfig.get().overrides.task))
 
     # The rest may hold classes of a user's file, which another process cannot unpickle, and composes anew.
     master = OmegaConf.masked_copy(master, ["hydra", "results"])
-    context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(master, check_cache=False))
+    context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(master))
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=job, config=master)
     try:
         with ending_workers(run.config.results.folder for run in runs):
-            for done in launcher.launch([run.words for run in runs], initial_job_idx=0):
+            for done in launcher.launch([run.words + launching for run in runs], initial_job_idx=0):
                 _ = done.return_value
             for run in runs:
                 # Its process ended without a word: another sweep's, which had it when its turn came here.
@@ -171,9 +171,16 @@ def combinations(master: DictConfig) -> list[list[str]]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     words = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
-    words += [word for word in master.hydra.overrides.task if not word.startswith(WORD)]
+    words += about_runs(master.hydra.overrides.task)
     parsed = OverridesParser.create().parse_overrides(words)
-    return [list(run) for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None) for run in batch]
+    batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    # Hydra escapes the colon of FILE.py:CLASS, which it reads as well without.
+    return [[word.replace("\\:", ":") for word in run] for batch in batches for run in batch]
+
+
+def about_runs(words: Sequence[str]) -> list[str]:
+    """The words that say what is run, without the one that says how."""
+    return [word for word in words if not word.startswith(WORD)]
 
 
 def run_in_sweep(config: RunConfig, words: Sequence[str]) -> None:

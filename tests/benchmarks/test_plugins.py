@@ -305,7 +305,8 @@ def test_listing_loads_no_model_library() -> None:
 
 
 @pytest.mark.slow
-def test_files_and_names_can_be_swept_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize("launcher", [[], ["launcher=joblib", "hydra.launcher.n_jobs=2"]], ids=["here", "joblib"])
+def test_files_and_names_can_be_swept_together(launcher: list[str], tmp_path: Path) -> None:
     for folder, extra in (("a", ""), ("b", "    lazy = True\n")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "mine.py").write_text(ALGORITHM + extra)
@@ -317,6 +318,7 @@ def test_files_and_names_can_be_swept_together(tmp_path: Path) -> None:
         *sizes,
         "evaluate.test_problems=2",
         "results.dir=runs",
+        *launcher,
     ]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", *words], cwd=tmp_path, capture_output=True, text=True, timeout=300
