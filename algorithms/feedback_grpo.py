@@ -44,7 +44,7 @@ SHAPE = 0.1
 
 @dataclass(kw_only=True)
 class FeedbackGRPOConfig(GRPOConfig):
-    """conf/algo/feedback_grpo.yaml."""
+    """Settings of feedback_grpo."""
 
     name: str = "feedback_grpo"
     mode: str = "distill"

@@ -43,11 +43,12 @@ BASELINES = ("group", "state", "heads")
 
 @dataclass(kw_only=True)
 class VectorGRPOConfig(GRPOConfig):
-    """conf/algo/vector_grpo.yaml."""
+    """Settings of vector_grpo."""
 
     name: str = "vector_grpo"
     baseline: str = "group"
-    """What a return is compared with: group, state or heads."""
+    """What a return is compared with: the group at the same turn (group), all rollouts of the batch in the same
+    state of knowledge (state), or the prediction of a linear value head per component (heads)."""
     head_learning_rate: float = 1e-2
     """AdamW's, of the value heads (baseline heads)."""
     discount: float = 1.0

@@ -18,7 +18,7 @@ Student's t, each weighted by its part of the variance:
 P-values and detectable effects take Student's t with the degrees of freedom that have this quantile. Where seeds differ
 these are nearly S - 1: with three seeds a 95% interval reaches 4.3 standard errors to each side, not 2. Satterthwaite's
 degrees of freedom were tried too, and covered in 92% with three seeds; a bootstrap over seeds and problems (Owen 2007,
-arXiv:0712.1111) knows nothing of few seeds and held the truth in less than 88% where seeds differ much. `make proofs`
+arXiv:0712.1111) knows nothing of few seeds and held the truth in less than 88% where seeds differ much. simulation.py
 measures coverage, false positives and power on simulated records; docs/statistics.md shows the figures.
 
 **With one seed** nothing is known of training again: V is then that of the problems alone, and every number speaks of

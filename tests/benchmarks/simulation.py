@@ -1,6 +1,6 @@
 """Simulated comparisons with known truth: do intervals cover, is nothing found where nothing is, is power 80%?
 
-`make proofs` runs 2,000 experiments per regime and prints the figures of docs/statistics.md; the tests run fewer.
+Run by hand, it makes 2,000 experiments per regime and prints the figures of docs/statistics.md; the tests run fewer.
 
 The world is the one of real records. The log-odds that run (algorithm a, seed i) solves problem j are
 

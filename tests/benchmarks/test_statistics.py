@@ -31,7 +31,7 @@ def simulate(rng, seeds, problems, samples=2, mean=0.5):
 
 @pytest.mark.parametrize("world", [World(luck=0.1), World(luck=0.6), World(seeds=5), World(shared_luck=0.5)], ids=str)
 def test_intervals_cover_nothing_is_found_where_nothing_is_and_power_is_80_percent(world):
-    # `make proofs` holds 2,000 experiments to tighter bounds; three standard errors of 300 are added to them here.
+    # simulation.py holds 2,000 experiments to tighter bounds; three standard errors of 300 are added to them here.
     figures = experiment(world, EXPERIMENTS)
     assert 0.90 <= figures.coverage <= 0.995
     assert 0.90 <= figures.accuracy_coverage <= 0.995
