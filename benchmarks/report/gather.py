@@ -18,7 +18,7 @@ from benchmarks.analysis.claims import Answer, Claim, answer, load_claims
 from benchmarks.analysis.experiments import Experiment as Compared
 from benchmarks.analysis.experiments import differing, experiment_of
 from benchmarks.analysis.table import SETTING, by_experiment, experiment_row, rank
-from benchmarks.config.presets import plain_values
+from benchmarks.config.presets import own_defaults
 from benchmarks.records.index import Index, read_index
 from benchmarks.records.reading import NAMES, Damaged, Run, is_number
 from benchmarks.report.axes import AXES, TOTALS
@@ -183,8 +183,8 @@ def _compare(setting: Setting, index: Index) -> None:
 
 
 def _departures(experiment: Compared) -> int:
-    """How many of its algorithm's settings are others than in our preset; 0 where we have none."""
-    preset = plain_values("algo", experiment.algo)
+    """How many of its algorithm's settings are not the defaults; 0 where the algorithm is not installed."""
+    preset = own_defaults("algorithms", experiment.algo)
     found = experiment.first.config
     return sum(found.get(f"algo.{key}", value) != value for key, value in preset.items())
 

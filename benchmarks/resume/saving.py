@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from benchmarks.resume.state import Saved, StateStore, pack, unpack
 from policies import ranks
@@ -12,10 +13,22 @@ from tasks.errors import RunFailed
 
 if TYPE_CHECKING:
     from algorithms.api import State
-    from benchmarks.running.session import RunSession
+    from policies.language_model import LanguageModel
 
 WEIGHTS = "weights/"
 ALGORITHM = "algorithm"
+
+
+class Session(Protocol):
+    """What of a session is saved."""
+
+    policy: LanguageModel
+    ledger: Any
+    curve: list[dict[str, float | None]]
+    log: list[Any]
+    plays: int
+    next_checkpoint: int
+    rng: random.Random
 
 
 class Saving:
@@ -27,7 +40,7 @@ class Saving:
         every_s: least seconds between two states; 0 saves after every update.
     """
 
-    def __init__(self, session: RunSession, states: StateStore | None, every_s: float) -> None:
+    def __init__(self, session: Session, states: StateStore | None, every_s: float) -> None:
         self.session, self.states, self.every_s = session, states, every_s
         self.saved = saved = states.newest() if states else None
         self.damage = list(states.damage) if states else []

@@ -80,12 +80,12 @@ def claim(config: RunConfig, name: str, holding: ExitStack, say: Callable[[str],
         BadInput: the record cannot be written.
         RunFailed: the store is away.
     """
-    record = open_record(config.results, name)
+    record = open_record(config.results.folder, name)
     try:
         record, lock = holding.enter_context(owned(record))
-        if not config.force and complete_in_store(config.store, record):
+        if not config.force and complete_in_store(config.results.store, record):
             return Outcome(record, ran=False)
-        sharing = holding.enter_context(shared(config.store, record, config.upload_every_s, say))
+        sharing = holding.enter_context(shared(config.results.store, record, config.results.upload_every_s, say))
     except Held as other:
         return Outcome(record, ran=False, held_by=str(other))
     states = holding.enter_context(closing(states_of(record, lock, sharing)))

@@ -13,13 +13,12 @@ from rich.text import Text
 from benchmarks.config.schema import RunConfig
 from benchmarks.resume.interruption import stoppable
 from benchmarks.running.attempt import ended, say_where, update_manifest
-from benchmarks.running.budget import refuse_unmeasurable
 from benchmarks.running.claim import Claim, Outcome, claim
 from benchmarks.running.closing import close, find_other_task
 from benchmarks.running.ledger import Ledger
 from benchmarks.running.manifest import describe, manifest
 from benchmarks.running.out_of_memory import free_memory, remembered
-from benchmarks.running.preflight import refuse_unfit
+from benchmarks.running.preflight import refuse_unfit, refuse_unmeasurable
 from benchmarks.running.progress import Progress
 from benchmarks.running.session import RunSession
 from benchmarks.running.start_evaluation import Shelf

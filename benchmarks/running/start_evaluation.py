@@ -54,7 +54,7 @@ class Shelf:
             "seed": config.seed,
         }
         self.key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-        self.path = config.results / FOLDER / f"{self.key}.json"
+        self.path = config.results.folder / FOLDER / f"{self.key}.json"
 
         self.force = config.force
 

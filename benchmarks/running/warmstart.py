@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.running.ledger import METERED, Ledger
 from benchmarks.running.warmstart_store import FOLDER, settle_warm_start
 from policies import ranks
-from policies.imitation import ImitationConfig
 from policies.source import Source, fingerprint
 from tasks.api import Message, Task
 from tasks.errors import BadInput, require
@@ -31,32 +30,6 @@ if TYPE_CHECKING:
 ABOUT = "warmstart.json"
 LIBRARIES = ("torch", "transformers", "trl", "peft")
 Say = Callable[[str], object]
-
-
-@dataclass(kw_only=True)
-class NoWarmStartConfig:
-    """conf/warmstart/none.yaml."""
-
-    name: str = "none"
-
-
-@dataclass(kw_only=True)
-class WarmStartConfig(ImitationConfig):
-    """conf/warmstart/sft.yaml."""
-
-    name: str = "sft"
-    transcripts: int = 2000
-    """Chats that the task makes of its train problems, in shuffled passes over them; each is seen once."""
-    lora_rank: int | None = None
-    """Train an adapter of this rank and merge it into the weights; None trains all weights."""
-    charge: bool = False
-    """Whether its cost counts as the algorithm's own: against the budget, and in every cost that is compared."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.transcripts >= 1, f"warmstart.transcripts={self.transcripts} must be at least 1")
-        rank = self.lora_rank
-        require(rank is None or rank >= 1, f"warmstart.lora_rank={rank} must be at least 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +83,7 @@ def find_or_make(config: RunConfig, source: Source, task: Task, say: Say) -> War
 
     assert config.warmstart is not None
     chats = transcripts(task, config.warmstart.transcripts, config.warmstart.seed)
-    folder = config.results / FOLDER / key_of(config, source, task, chats)
+    folder = config.results.folder / FOLDER / key_of(config, source, task, chats)
     folder.parent.mkdir(parents=True, exist_ok=True)
     label = f"{source.label}, warm-started ({folder.name})"
 
@@ -123,8 +96,8 @@ def find_or_make(config: RunConfig, source: Source, task: Task, say: Say) -> War
         unfinished.rename(folder)
 
     with FileLock(folder.with_suffix(".lock")):
-        if config.store:
-            made = settle_warm_start(config.store, folder, make)
+        if config.results.store:
+            made = settle_warm_start(config.results.store, folder, make)
         else:
             made = not (folder / ABOUT).is_file()
             if made:

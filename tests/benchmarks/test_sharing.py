@@ -419,10 +419,10 @@ def test_a_sweep_leaves_to_another_machine_what_that_is_at_work_on(
     config = here.config("+algo=base", "seed=0")
     name = config.run_name(config.task_class(config.task).fingerprint())
     with held_in_store(Store(URL), name, there.folder / FOLDER):
-        assert launch.launch(["-m", *here.words("+algo=base", "seed=0,1")]) == 0
+        assert launch.launch(here.words("+algo=base", "seed=0,1"), many=True) == 0
     said = capsys.readouterr().err
     assert "sweep: 1 of 2 runs complete\nat work elsewhere (process " in said
-    assert launch.launch(["-m", *here.words("+algo=base", "seed=0,1")]) == 0
+    assert launch.launch(here.words("+algo=base", "seed=0,1"), many=True) == 0
     assert "sweep: 2 of 2 runs complete" in capsys.readouterr().err
     assert not Path("memory:").exists()
 

@@ -1,7 +1,7 @@
 """What reads a stranger's bytes, each as a function that may raise the one error meant for it, and nothing else.
 
 A target's property is more than not to crash: rewards stay in their ranges, text that is shown prints, a name leads to
-no other folder. `make fuzz` drives them with atheris, and test_targets.py with a few hundred inputs each.
+no other folder. fuzz.py drives them with atheris, and test_targets.py with a few hundred inputs each.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Target:
 
     parse: Callable[[bytes], None]
     inputs: int
-    """How many `make fuzz` tries."""
+    """How many fuzz.py tries."""
     seeds: Sequence[bytes] = ()
     tokens: Sequence[str] = ()
     longest: int = 400

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from benchmarks.running.ledger import Prices
 from tasks.errors import BadInput, require
-
-if TYPE_CHECKING:
-    from benchmarks.config.schema import RunConfig
 
 LIMITS = ("flops", "rollouts", "tokens", "updates", "seconds", "joules", "dollars")
 ON_OOM = ("fail", "halve")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prices:
+    """Dollars; None where nobody said."""
+
+    per_hour: float | None = None
+    """Of this machine, per hour outside `APART`."""
+    per_remote_token: float | None = None
+    """Of a remote reflector, per token read or written."""
 
 
 @dataclass(kw_only=True)
@@ -80,34 +85,3 @@ class BudgetConfig:
                 raise BadInput(f"budget.{name}={limit:g}: it cannot be measured in this run; set another limit")
             shares.append((value / limit, name))
         return max(shares)
-
-
-def asks_endpoint(config: RunConfig) -> bool:
-    """Whether the algorithm reflects on another machine: FLOPs are unknown there, and tokens have a price."""
-    return getattr(config.algo, "reflector", None) == "endpoint"
-
-
-def refuse_unmeasurable(config: RunConfig) -> None:
-    """Refuse limits that this run could not hold to, before anything is loaded.
-
-    Raises:
-        BadInput: joules without a meter; FLOPs, or dollars without a price per token, of a remote reflector.
-    """
-    limits = config.budget.limits()
-    if asks_endpoint(config):
-        require(
-            "flops" not in limits,
-            f"budget.flops={limits.get('flops', 0):g}: the FLOPs of a remote reflector are unknown; "
-            "limit rollouts, tokens, updates or seconds (budget.flops=null)",
-        )
-        require(
-            "dollars" not in limits or config.budget.price_per_million_tokens is not None,
-            "budget.dollars needs budget.price_per_million_tokens where the reflector is an endpoint",
-        )
-    if "joules" in limits:
-        from benchmarks.running.energy import energy_meter, missing_meter
-        from policies.devices import choose_device
-
-        device = choose_device(config.policy.device)
-        if energy_meter(device) is None:
-            raise BadInput(f"budget.joules={limits['joules']:g}: {missing_meter(device)}; set another limit")

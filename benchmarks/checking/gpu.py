@@ -1,45 +1,42 @@
-"""What must hold on a CUDA machine before its results are believed: `make gpu-check`, meant for five minutes.
+"""What must hold on a CUDA machine before its results are believed: `gpu-check`, meant for five minutes.
 
 Every check is a function of the device, so that it runs on a CPU too (tests/gpu/test_gpu_checks.py): what is checked
-there is the check. On CUDA none of them has run yet. Policies and tasks are small; a check raises AssertionError, or
-says in a line what it measured.
+there is the check. Policies and tasks are small; a check raises AssertionError, or returns a line on what it measured.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import torch
-from stub_session import StubSession
 
 from algorithms.gepa import GEPAConfig
 from benchmarks.config.schema import RunConfig, check_config, compose_config
 from benchmarks.running.machine import meters, peak_flops_per_s, peak_memory
 from benchmarks.running.preflight import memory_need
+from benchmarks.running.rehearsal import Rehearsal, rehearsal
 from benchmarks.running.starting import load_start
 from policies.api import Rollout, Sampling
 from policies.language_model import LanguageModel, load_policy
 from policies.source import find_source
 from tasks.api import Problem, Task
+from tasks.errors import require
 
 ALGORITHMS = ("grpo", "gdpo", "dr_grpo", "rft", "vector_grpo", "feedback_grpo", "gepa")
 SMALL = (
     *("task=gsm_synth", "task.levels=[1]", "task.max_action_tokens=32"),
-    *("batch.problems=2", "batch.group_size=4", "policy.micro_batch_size=4"),
+    *("budget=smoke", "evaluate.batch_size=256", "batch.problems=2", "batch.group_size=4", "policy.micro_batch_size=4"),
 )
 UPDATES = 2
 GREEDY = Sampling(temperature=0.0)
 
 
-class Rewarding(StubSession):
+class Rewarding(Rehearsal):
     """Every other rollout counts as solved: an untrained policy would seldom give a group anything to learn from."""
 
     def play(self, problems: Sequence[Problem], group_size: int, sampling: Sampling) -> list[Rollout]:
@@ -71,10 +68,10 @@ def trains(policy: Sequence[str], device: str, algo: str, adapter: str) -> str:
     model, task = loaded(config)
     before = {name: weight.detach().clone() for name, weight in model.model.named_parameters()}
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as scratch:
-        session = Rewarding(model, task, Path(scratch), UPDATES)
+    with rehearsal(config, model, task, UPDATES, kind=Rewarding) as session:
         config.algorithm_class(config.algo).improve(model, task, session)
-    assert len(session.steps) == UPDATES, f"{len(session.steps)} updates were made"
+    made = len(session.ledger.rows)
+    assert made == UPDATES, f"{made} updates were made"
     moved = 0
     for name, weight in model.model.named_parameters():
         assert bool(torch.isfinite(weight).all()), f"{name} is not finite"
@@ -125,35 +122,33 @@ def memory_and_energy(policy: Sequence[str], device: str) -> str:
     model, task = loaded(config)
     read = meters(model.device)
     before = {name: meter() for name, meter in read.items()}
-    with tempfile.TemporaryDirectory() as scratch:
-        config.algorithm_class(config.algo).improve(model, task, StubSession(model, task, Path(scratch), UPDATES))
+    with rehearsal(config, model, task, UPDATES) as session:
+        config.algorithm_class(config.algo).improve(model, task, session)
     spent = {name: meter() - before[name] for name, meter in read.items()}
     peaks = peak_memory(model.device)
     peak = peaks["peak_host_bytes"] if peaks["peak_device_bytes"] is None else peaks["peak_device_bytes"]
-    foretold = memory_need(config, find_source(config.policy), task)
+    predicted = memory_need(config, find_source(config.policy), task)
     assert peak is not None
-    assert foretold.weights < peak, f"a peak of {peak:.0f} bytes is less than the weights"
+    assert predicted.weights < peak, f"a peak of {peak:.0f} bytes is less than the weights"
     if model.device.type == "cuda":
-        assert peak < foretold.most, (
-            f"a peak of {peak / 2**30:.2f} GiB, above the formula's {foretold.most / 2**30:.2f}"
+        assert peak < predicted.most, (
+            f"a peak of {peak / 2**30:.2f} GiB, above the formula's {predicted.most / 2**30:.2f}"
         )
         assert "energy_j" in read, "no energy meter: pip install 'grpo-bench[energy]'"
     assert all(amount > 0 for amount in spent.values()), f"a meter stood still: {spent}"
-    told = ", ".join(f"{name} {amount:.1f}" for name, amount in spent.items())
-    return f"peak {peak / 2**30:.2f} GiB, formula at most {foretold.most / 2**30:.2f} GiB; {told}"
+    amounts = ", ".join(f"{name} {amount:.1f}" for name, amount in spent.items())
+    return f"peak {peak / 2**30:.2f} GiB, formula at most {predicted.most / 2**30:.2f} GiB; {amounts}"
 
 
 def figures(policy: Sequence[str], device: str) -> str:
     """How fast the device plays and trains: tokens a second, and the share of its fastest matrix product."""
     config = configured(policy, device, "batch.problems=8", "batch.group_size=8")
     model, task = loaded(config)
-    session = StubSession(model, task, Path(), 1)
-    problems = list(islice(session.problems(), config.algo.problems_per_update))
+    problems = task.problems("train")[: config.algo.problems_per_update]
     began = time.perf_counter()
     rollouts, cost = model.play(task, problems, config.algo.group_size, Sampling(), seed=0)
     play_s = time.perf_counter() - began
-    with tempfile.TemporaryDirectory() as scratch:
-        session = StubSession(model, task, Path(scratch), UPDATES)
+    with rehearsal(config, model, task, UPDATES) as session:
         began = time.perf_counter()
         config.algorithm_class(config.algo).improve(model, task, session)
         improve_s = time.perf_counter() - began
@@ -193,21 +188,19 @@ def check_all(policy: Sequence[str], device: str, say: Callable[[str], object]) 
     return int(failed > 0)
 
 
-def main() -> None:
-    """`make gpu-check`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--policy", nargs="*", default=["policy=smollm2_135m"], help="Hydra words of the policy.")
-    arguments = parser.parse_args()
-    if not torch.cuda.is_available():
-        print("gpu-check needs a CUDA device, and torch sees none here; nothing was checked", file=sys.stderr)
-        sys.exit(2)
-    print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}")
+def check_cuda(words: Sequence[str], say: Callable[[str], object]) -> int:
+    """Every check on this machine's CUDA device. Exit code 1 where one failed.
+
+    Args:
+        words: Hydra's words for the policy.
+        say: takes a line for the user.
+
+    Raises:
+        BadInput: torch sees no CUDA device, or there is no such policy.
+    """
+    require(torch.cuda.is_available(), "gpu-check needs a CUDA device, and torch sees none here; nothing was checked")
+    say(f"torch {torch.__version__}, {torch.cuda.get_device_name()}")
     with tempfile.TemporaryDirectory() as folder:
         # Once, since reading a GGUF takes longer than a check.
-        config = configured(arguments.policy, "cpu")
-        load_policy(config.policy).save(Path(folder))
-        sys.exit(check_all([*arguments.policy, f"policy.path={folder}"], "cuda", print))
-
-
-if __name__ == "__main__":
-    main()
+        load_policy(configured(words, "cpu").policy).save(Path(folder))
+        return check_all([*words, f"policy.path={folder}"], "cuda", say)
