@@ -64,7 +64,7 @@ publish: setup
 	$(BIN)/python -m benchmarks report --runs $(RUNS) --out $(PUBLISHED)/report.html --figures results/figures
 	cp results/figures/$(SLICE)-gains.svg $(PUBLISHED)/gains.svg
 	cp results/figures/$(SLICE)-progress.svg $(PUBLISHED)/progress.svg
-	cd $(RUNS) && cp --parents */config.yaml */manifest.json */summary.json */curve.parquet */seal.json */status \
+	cd $(RUNS) && cp --parents */config.json */manifest.json */summary.json */outcomes.parquet */curve.parquet */seal.json */status \
 		$(CURDIR)/$(PUBLISHED)/records
 
 # Every algorithm on Wordle and GSM8K with a language model, seed by seed, until it is done or broken off; the same

@@ -102,7 +102,8 @@ def compare(
 
     from benchmarks.analysis.comparison import FORMATS, choose, render
     from benchmarks.analysis.comparison import compare as compare_experiments
-    from benchmarks.analysis.experiments import read_experiments, say_set_aside
+    from benchmarks.analysis.experiments import read_experiments
+    from benchmarks.records.reading import say_set_aside
 
     require(format in FORMATS, f"--format {format}: use {', '.join(FORMATS)}")
     experiments, aside = read_experiments(readable(runs))
@@ -124,7 +125,8 @@ def claims(
     from rich.console import Console
 
     from benchmarks.analysis.claims import FORMATS, answer, load_claims, print_missing, render
-    from benchmarks.analysis.experiments import read_experiments, say_set_aside
+    from benchmarks.analysis.experiments import read_experiments
+    from benchmarks.records.reading import say_set_aside
 
     require(format in FORMATS, f"--format {format}: use {', '.join(FORMATS)}")
     # Without any record every claim is undecided, and --missing says what to run first.

@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis.efficiency import cost_to_target, curve_frame, levels_at, mean_level
-from benchmarks.analysis.experiments import CompleteRun, Experiment, hyper_parameters
+from benchmarks.analysis.experiments import Experiment, hyper_parameters
 from benchmarks.analysis.statistics import DIFFERENCES, Estimate, detectable_factor, estimate_mean, estimate_seeds
 from benchmarks.analysis.verdicts import LEVEL, Finding, Ground, Need, Select, Test, Verdict
+from benchmarks.records.reading import Run
 from tasks.errors import require
 
 EQUAL_COST = 1.1
@@ -183,7 +184,7 @@ class Growth(Test):
             needs=needs,
         )
 
-    def _points(self, ground: Ground, task: str) -> tuple[dict[int, float], list[CompleteRun]]:
+    def _points(self, ground: Ground, task: str) -> tuple[dict[int, float], list[Run]]:
         groups: dict[str, list[Experiment]] = defaultdict(list)
         for e in ground.experiments:
             summary = e.first.summary
@@ -195,7 +196,7 @@ class Growth(Test):
                 }
                 groups[json.dumps(same, sort_keys=True, default=str)].append(e)
         best: dict[int, list[float]] = {}
-        measured: list[CompleteRun] = []
+        measured: list[Run] = []
         for _, group in sorted(groups.items()):
             costs: dict[int, list[float]] = defaultdict(list)
             for run in (run for e in group for run in e.runs.values()):

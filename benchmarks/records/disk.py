@@ -52,6 +52,20 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def share_files(folder: Path) -> None:
+    """Give a folder's files the usual rights (safetensors writes 0600), and wait until the disk has them."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.iterdir():
+        handle = open_file(path, os.O_RDONLY)
+        try:
+            os.fchmod(handle, 0o666 & ~mask)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    sync_folder(folder)
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder with all that is in it, if it is there; of a link in its place the link alone."""
     if folder.is_symlink():

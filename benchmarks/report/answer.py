@@ -11,7 +11,8 @@ from statistics import fmean
 from typing import Any, Literal
 
 from benchmarks.analysis.claim_tests import EQUAL_COST
-from benchmarks.report.gather import Experiment, Setting
+from benchmarks.analysis.experiments import Experiment
+from benchmarks.report.gather import Setting
 from benchmarks.report.judging import Difference
 from benchmarks.wording import COSTS, one_line, percent, scientific
 

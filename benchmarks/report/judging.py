@@ -13,7 +13,6 @@ from itertools import combinations
 from benchmarks.analysis.comparison import ALPHA, common_seeds, solved_difference
 from benchmarks.analysis.experiments import Experiment
 from benchmarks.analysis.statistics import holm
-from benchmarks.records.index import Index
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,36 +45,26 @@ Pairs = dict[tuple[int, int], Difference]
 """By the places of two experiments, the better one (the lower place) first."""
 
 
-def judge(experiments: Sequence[Experiment], plotted: Sequence[int], index: Index) -> tuple[Pairs, int]:
+def judge(experiments: Sequence[Experiment], plotted: Sequence[int]) -> tuple[Pairs, int]:
     """Compare the experiments of one setting.
 
     Args:
         experiments: with the same fingerprint, from best to worst.
         plotted: places of those of which every pair is compared; the others are compared with the best alone.
-        index: remembers what an earlier call has computed of the very same records.
 
     Returns:
         The differences (without the pairs that share no seed), and how many comparisons they were corrected for.
     """
     wanted = [*combinations(plotted, 2)]
     wanted += [(0, place) for place in range(1, len(experiments)) if place not in plotted]
-    found = {pair: _numbers(experiments[pair[0]], experiments[pair[1]], index) for pair in wanted}
-    kept = {pair: numbers for pair, numbers in found.items() if numbers}
-    corrected = holm([p_value for _, _, _, p_value, _ in kept.values()])
+    found = {pair: solved_difference(experiments[pair[0]], experiments[pair[1]]) for pair in wanted}
+    kept = {pair: estimate for pair, estimate in found.items() if estimate}
+    corrected = holm([estimate.p_value for estimate in kept.values()])
     pairs: Pairs = {}
-    for (pair, (effect, low, high, _, detectable)), p_holm in zip(kept.items(), corrected, strict=True):
+    for (pair, estimate), p_holm in zip(kept.items(), corrected, strict=True):
         one, other = (experiments[place] for place in pair)
-        seeds = common_seeds(one, other)
-        left_out = sorted(one.runs.keys() ^ other.runs.keys())
-        pairs[pair] = Difference(effect, low, high, p_holm, detectable, tuple(seeds), tuple(left_out))
+        seeds, left_out = tuple(common_seeds(one, other)), tuple(sorted(one.runs.keys() ^ other.runs.keys()))
+        pairs[pair] = Difference(
+            estimate.value, estimate.low, estimate.high, p_holm, estimate.detectable, seeds, left_out
+        )
     return pairs, len(kept)
-
-
-def _numbers(one: Experiment, other: Experiment, index: Index) -> list[float]:
-    runs = [[complete.run for complete in side.runs.values()] for side in (one, other)]
-    found = index.recall(key := index.key("difference", runs), 0, 5)
-    if found is None:
-        fresh = solved_difference(one, other)
-        found = [] if fresh is None else [fresh.value, fresh.low, fresh.high, fresh.p_value, fresh.detectable]
-        index.remember(key, found)
-    return found

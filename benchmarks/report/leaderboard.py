@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from benchmarks.analysis.experiments import Experiment
 from benchmarks.analysis.table import SETTING
 from benchmarks.report.answer import p_words
 from benchmarks.report.conditions import conditions
-from benchmarks.report.gather import Experiment, Results, Setting
+from benchmarks.report.gather import Results, Setting
 from benchmarks.wording import COSTS, one_line, percent
 
 HEADS = {

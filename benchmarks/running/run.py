@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.text import Text
 
 from benchmarks.config.schema import RunConfig
-from benchmarks.records.record import RECORD_VERSION, Record, open_record
+from benchmarks.records.record import OUTCOMES, RECORD_VERSION, Record, open_record
 from benchmarks.resume.interruption import ignore_interruptions, stoppable, unstoppable
 from benchmarks.resume.lock import Held
 from benchmarks.resume.state import StateStore
 from benchmarks.running.attempt import account, end, known, say_where
 from benchmarks.running.budget import refuse_unmeasurable
-from benchmarks.running.evaluation import Evaluation, sample_rows
+from benchmarks.running.evaluation import Evaluation, outcome_rows, sample_rows
 from benchmarks.running.ledger import Ledger
 from benchmarks.running.manifest import describe, manifest
 from benchmarks.running.out_of_memory import free_memory, is_out_of_memory, remembered, smaller
@@ -94,8 +93,8 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
             else:
                 record.write_json("manifest.json", about)
             record.write_status("running")
-            record.clear(goes_on=goes_on)
-            record.write("config.yaml", OmegaConf.to_yaml(config.resolved).encode())
+            record.clear(resumes=goes_on)
+            record.write_json("config.json", config.resolved)
             if sharing:
                 sharing.begin()
         try:
@@ -209,6 +208,14 @@ def close(config: RunConfig, session: RunSession, source: Source, about: dict[st
             rows = [sample_rows(session.task, evaluations[stage].rollouts, stage) for stage in sorted(evaluations)]
             if rows:
                 session.record.write_rows(file, [row for stage in rows for row in stage])
+        modes = (("sampled", config.evaluate.temperature, found), ("greedy", 0.0, greedy))
+        outcomes = [
+            row
+            for mode, temperature, evaluations in modes
+            for stage in sorted(evaluations)
+            for row in outcome_rows(session.task, evaluations[stage].rollouts, stage, mode, temperature)
+        ]
+        session.record.write_rows(OUTCOMES, outcomes)
         session.add_up()
         session.save()
         # In this phase, so that no cost of the algorithm moves while it is summed up.

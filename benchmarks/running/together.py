@@ -5,14 +5,12 @@ The first process owns lock, record, states, progress and tracker; the others go
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from algorithms.policy_gradient import PolicyGradient
-from benchmarks.records.record import Record, Status
+from benchmarks.records.record import Record
 from benchmarks.resume.lock import Held, Lock, held
 from benchmarks.resume.state import StateStore
 from benchmarks.running.budget import asks_endpoint
@@ -27,23 +25,6 @@ if TYPE_CHECKING:
     from benchmarks.config.schema import RunConfig
     from benchmarks.running.session import RunSession
     from benchmarks.running.sharing import Sharing
-
-
-@dataclass(frozen=True, slots=True)
-class Unwritten(Record):
-    """A record as the processes see it that do not own it."""
-
-    def write(self, file: str, data: bytes) -> None:
-        """Nothing: the first process writes it."""
-
-    def write_status(self, status: Status) -> None:
-        """Nothing, likewise."""
-
-    def keep_policy(self, save: Callable[[Path], None]) -> None:
-        """Nothing, likewise."""
-
-    def clear(self, *, goes_on: bool = False) -> None:
-        """Nothing, likewise."""
 
 
 class Unsaved(StateStore):
@@ -78,7 +59,7 @@ def owned(record: Record) -> Iterator[tuple[Record, Lock | None]]:
                 held_by = str(other)
         if held_by := ranks.first(held_by):
             raise Held(held_by)
-        yield (record if lock else Unwritten(record.folder)), lock
+        yield (record if lock else Record(record.folder, writable=False)), lock
 
 
 def states_of(record: Record, lock: Lock | None, sharing: Sharing | None) -> StateStore:

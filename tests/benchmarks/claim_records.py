@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from record_factory import write_record
 
-from benchmarks.analysis.experiments import flat
+from benchmarks.records.reading import flat
 from benchmarks.records.record import Record
 
 AXES = ("rollouts", "tokens", "flops", "seconds")
@@ -72,9 +72,9 @@ def write_experiment(
                 row[f"reward/{name}"] = -1 + (final + 1 + rng.normal(0, 0.005)) * gained
             curve.append({key: float(value) for key, value in row.items()})
         record.write_rows("curve.parquet", curve)
-        groups = json.loads((record.folder / "config.yaml").read_text())
+        groups = json.loads((record.folder / "config.json").read_text())
         keys = flat(groups) | dict(config.items())
-        record.write("config.yaml", json.dumps(_nested(keys)).encode())
+        record.write_json("config.json", _nested(keys))
         record.write_status("complete")
         written.append(record)
     return written
