@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.records.mirror import nothing_there, readable
 from benchmarks.records.record import RUNS
+from benchmarks.records.store import is_url, readable
 from benchmarks.running.quiet import quiet_libraries
 from tasks.errors import BadInput, RunFailed, require
 
@@ -130,7 +130,8 @@ def claims(
 
     require(format in FORMATS, f"--format {format}: use {', '.join(FORMATS)}")
     # Without any record every claim is undecided, and --missing says what to run first.
-    experiments, aside = ([], []) if missing and nothing_there(runs) else read_experiments(readable(runs))
+    nothing = missing and not is_url(runs) and not Path(runs).exists()
+    experiments, aside = ([], []) if nothing else read_experiments(readable(runs))
     say_set_aside(aside)
     answers = [answer(claim, experiments, policy, budget) for claim in load_claims()]
     if missing:

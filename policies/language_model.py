@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -205,7 +206,7 @@ class LanguageModel:
             BadInput: the folder holds none, or another one.
         """
         restore(self.model, folder)
-        self.instructions = (folder / "instructions.txt").read_text(encoding="utf-8")
+        self.instructions = read_file(folder / "instructions.txt", LONGEST, follow=False).decode()
 
 
 def load_policy(
@@ -238,7 +239,8 @@ def load_policy(
             bits = {"quantization_config": four_bits(), "device_map": {"": device}} if quantised else {}
             tokenizer, model = _from_folder(source.folder, dtype, **bits)
         saved = Path(source.folder) / "instructions.txt"
-        instructions = read_file(saved, LONGEST).decode() if saved.is_file() else ""
+        # They end up in records and prompts: a link could put any file of this disk there.
+        instructions = read_file(saved, LONGEST, follow=False).decode() if os.path.lexists(saved) else ""
     # A folder of a stranger makes transformers raise nearly anything; all of it means that it cannot be loaded.
     except Exception as error:
         told = "" if isinstance(error, BadInput | OSError) else f"{type(error).__name__}: "

@@ -23,7 +23,7 @@ from benchmarks.analysis.comparison import as_json
 from benchmarks.analysis.experiments import Experiment
 from benchmarks.analysis.verdicts import Finding, Ground, Need, Test, Verdict
 from benchmarks.config.presets import CONF
-from benchmarks.records.mirror import is_default
+from benchmarks.records.store import is_default
 from benchmarks.wording import one_line
 from tasks.errors import BadInput, require
 

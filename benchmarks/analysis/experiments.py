@@ -67,8 +67,8 @@ class Experiment:
 
     @cached_property
     def setting(self) -> dict[str, Any]:
-        """All that experiments must agree in: by dotted key, with the task's version and test problems, and the policy's
-        starting weights."""
+        """All that experiments must agree in: by dotted key, with the task's version, test problems and starting
+        weights."""
         config = self.first.config
         same = {key: value for key, value in config.items() if key.split(".")[0] in SETTING}
         about = {"task version": self.first.summary["task_version"], "test problems": self.first.problems}

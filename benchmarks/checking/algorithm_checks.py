@@ -6,7 +6,7 @@ import random
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -33,9 +33,10 @@ def run_findings(config: RunConfig) -> list[Finding]:
     notes = Notes()
     before = left_behind(config.algorithm_class)
     with tempfile.TemporaryDirectory(prefix="grpo-bench-check-") as folder:
-        with global_generators(1), closing(FirstState(Path(folder))) as states:
-            first = watch(config, load_policy(config.policy), states)
-        with global_generators(2), closing(StateStore(Path(folder))) as states:
+        with global_generators(1):
+            first = watch(config, load_policy(config.policy), FirstState(Path(folder)))
+        states = StateStore(Path(folder))
+        with global_generators(2):
             goes_on = watch(config, load_policy(config.policy), states) if states.exist() else None
     if goes_on and not first.findings:
         for finding in goes_on.findings:

@@ -82,8 +82,6 @@ class RunConfig:
     """Least seconds between two saved states."""
     keep_policy: bool
     """Whether the improved policy stays in the record."""
-    upload_every_s: float
-    """Least seconds between two uploads of a run's state."""
     tracking: str
     """The tracker that gets a copy of the curves; `none`."""
     force: bool
@@ -197,7 +195,7 @@ def check_config(config: DictConfig, handed: Mapping[str, type[Any]] = MappingPr
         raise BadInput(f"seed={seed} must be a whole number from 0 to {2**31 - 1}")
     keep_policy = config.results.get("keep_policy", True)
     require(isinstance(keep_policy, bool), f"results.keep_policy={keep_policy} must be true or false")
-    save_every_s, upload_every_s = (_seconds(config.results, key) for key in ("save_every_s", "upload_every_s"))
+    save_every_s = _seconds(config.results, "save_every_s")
     results, store = _place(config.results)
     plugins = {group: chosen_plugin(config, group) for group in ("algo", "task") if group not in handed}
     classes = {**handed, **{group: load(plugin) for group, plugin in plugins.items()}}
@@ -231,7 +229,6 @@ def check_config(config: DictConfig, handed: Mapping[str, type[Any]] = MappingPr
         store=store,
         save_every_s=save_every_s,
         keep_policy=keep_policy,
-        upload_every_s=upload_every_s,
         tracking=check_tracking(config.get("tracking", "none")),
         force=bool(config.get("force", False)),
         resolved=redacted(json.loads(json.dumps(resolved, default=str))),

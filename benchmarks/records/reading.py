@@ -56,7 +56,7 @@ class Run:
     config: dict[str, Any] = field(repr=False)
     """By dotted key, such as `algo.learning_rate`."""
     curve: list[dict[str, float]] = field(repr=False)
-    """Rows of curve.parquet: `spent/AXIS`, val metrics, `reward/COMPONENT`. Empty where an incomplete run has none yet."""
+    """Rows of curve.parquet: `spent/AXIS`, val metrics, `reward/COMPONENT`; an incomplete run may have none yet."""
     problems: tuple[str, ...] = ()
     """Of a complete run, the test problems' ids, ascending; of others none."""
     base: list[float] = field(default_factory=list, repr=False)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.records.disk import remove_folder, remove_parts, replace_file, share_files
+from benchmarks.records.disk import remove_folder, remove_parts, replace_file, settle_files
 from benchmarks.records.parquet import LARGEST_FILE, column_names, read_columns, read_table, write_table
 from benchmarks.records.redaction import redact
 from tasks.errors import BadInput
@@ -123,7 +123,7 @@ class Record:
         for file in sorted(unfinished.iterdir()):
             if file.suffix in (".json", ".md"):  # Libraries write down which folder a model came from.
                 file.write_text(redact(file.read_text(encoding="utf-8")), encoding="utf-8")
-        share_files(unfinished)
+        settle_files(unfinished)
         remove_folder(self.folder / POLICY)
         unfinished.rename(self.folder / POLICY)
 

@@ -70,7 +70,7 @@ def _row(setting: Setting, experiment: Experiment, costs: list[str], place: Any)
     for key in costs:
         value = row.get(key)
         cells.append([value, "–" if value is None else COSTS.get(key, "{:.3g}".format)(value)])
-    found, commands = conditions(experiment.complete or experiment.runs)
+    found, commands = conditions(experiment.complete or experiment.unfinished)
     return {
         "cells": [*cells, [row["status"], row["status"]]],
         "standing": experiment.standing,

@@ -1,4 +1,4 @@
-"""How an attempt at a run begins and ends in the record: what goes on from what, and why it ended early."""
+"""How an attempt at a run begins and ends in the record: what it resumes from, and why it ended early."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def known(record: Record) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def account(record: Record, fresh: dict[str, Any], updates: int | None) -> dict[str, Any]:
+def update_manifest(record: Record, fresh: dict[str, Any], updates: int | None) -> dict[str, Any]:
     """The manifest of a run: as it is now, or as it was when it began with what is different now under `resumed`.
 
     Args:
         record: of the run.
         fresh: the manifest, as if it began now.
-        updates: after which it goes on; None if it does begin now.
+        updates: after which it resumes; None if it begins now.
 
     Raises:
         BadInput: it began with other weights, so that what is saved is no use.
@@ -50,15 +50,15 @@ def account(record: Record, fresh: dict[str, Any], updates: int | None) -> dict[
 
 
 def say_where(progress: Progress, session: RunSession) -> None:
-    """Say what the run goes on from, and what could not be used."""
+    """Say what the run resumes from, and what could not be used."""
     for damage in session.saving.damage:
         progress.say(f"not used: {damage}")
     if session.saving.resumed_after:
-        progress.say(f"goes on after update {session.saving.resumed_after}")
+        progress.say(f"resumes after update {session.saving.resumed_after}")
 
 
 def end(record: Record, session: RunSession | None, error: BaseException) -> BaseException:
-    """Put an early end on record. A full disk may prevent that: the record then says `running`, and goes on as well.
+    """Put an early end on record. A full disk may prevent that: the record then says `running`, and resumes as well.
 
     Returns:
         What is to be raised.

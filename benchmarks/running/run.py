@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.text import Text
 
 from benchmarks.config.schema import RunConfig
 from benchmarks.records.record import OUTCOMES, RECORD_VERSION, Record, open_record
+from benchmarks.records.store import upload, uploaded
 from benchmarks.resume.interruption import ignore_interruptions, stoppable, unstoppable
 from benchmarks.resume.lock import Held
 from benchmarks.resume.state import StateStore
-from benchmarks.running.attempt import account, end, known, say_where
+from benchmarks.running.attempt import end, known, say_where, update_manifest
 from benchmarks.running.budget import refuse_unmeasurable
+from benchmarks.running.distributed import ended_alike, owned, reason, refuse_undividable, started_alike, states_of
 from benchmarks.running.evaluation import Evaluation, outcome_rows, sample_rows
 from benchmarks.running.ledger import Ledger
 from benchmarks.running.manifest import describe, manifest
@@ -25,8 +26,6 @@ from benchmarks.running.out_of_memory import free_memory, is_out_of_memory, reme
 from benchmarks.running.preflight import refuse_unfit
 from benchmarks.running.progress import Progress
 from benchmarks.running.session import RunSession
-from benchmarks.running.sharing import complete_in_store, shared
-from benchmarks.running.together import ended_alike, owned, reason, refuse_undividable, started_alike, states_of
 from benchmarks.running.tracking import open_tracker
 from benchmarks.running.warmstart import book, find_or_make
 from policies import ranks
@@ -50,7 +49,7 @@ class Outcome:
 
 
 def run(config: RunConfig, console: Console, command: str) -> Outcome:
-    """Run one configuration, go on where it was broken off, or leave it be where its record is complete.
+    """Run one configuration, resume it where it was interrupted, or do nothing where its record is complete.
 
     Raises:
         BadInput: something in the configuration cannot be, found before any model is loaded.
@@ -59,54 +58,44 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
         Exception: whatever the algorithm raised, after the record was marked failed.
     """
     ledger = Ledger(prices=config.budget.prices())
-
-    def say(text: str) -> None:
-        console.print(Text(text), highlight=False, soft_wrap=True)
-
     with stoppable(), ExitStack() as holding:
         with ledger.phase("load"):
             task: Task = config.task_class(config.task)
             source = find_source(config.policy)
             refuse_unmeasurable(config)
             refuse_undividable(config, task)
-            record = open_record(config.results, config.run_name(task.fingerprint()))
+            name = config.run_name(task.fingerprint())
+            here = Record(config.results / name)
+            if config.store and not config.force and here.status is None and uploaded(config.store, name):
+                return Outcome(here, ran=False)
+            record = open_record(config.results, name)
             try:
                 record, lock = holding.enter_context(owned(record))
-                if not config.force and complete_in_store(config.store, record):
-                    return Outcome(record, ran=False)
-                sharing = holding.enter_context(shared(config.store, record, config.upload_every_s, say))
             except Held as other:
                 return Outcome(record, ran=False, held_by=str(other))
-            states = holding.enter_context(closing(states_of(record, lock, sharing)))
-            if sharing and sharing.settle(states, force=config.force):
-                return Outcome(record, ran=False)
+            states = states_of(record, lock)
             complete = ranks.first(record.status == "complete")
             if complete or config.force:
                 states.remove()
             if complete and not config.force:
+                if config.store:
+                    upload(config.store, record)
                 return Outcome(record, ran=False)
             refuse_unfit(config, source, task)
             about = manifest(config, task.fingerprint(), source.label, command)
-            goes_on = ranks.first(states.exist())
-            if goes_on:
+            resumes = ranks.first(states.exist())
+            if resumes:
                 about |= {key: value for key, value in known(record).items() if key == "out_of_memory"}
             else:
                 record.write_json("manifest.json", about)
             record.write_status("running")
-            record.clear(resumes=goes_on)
+            record.clear(resumes=resumes)
             record.write_json("config.json", config.resolved)
-            if sharing:
-                sharing.begin()
-        try:
-            while not attempt(remembered(config, about), source, task, record, states, console, about, ledger):
-                free_memory()
-                ledger = Ledger(prices=config.budget.prices())
-        except BaseException:
-            if sharing:
-                sharing.give_up()
-            raise
-        if sharing:
-            sharing.finish()
+        while not attempt(remembered(config, about), source, task, record, states, console, about, ledger):
+            free_memory()
+            ledger = Ledger(prices=config.budget.prices())
+        if config.store:
+            upload(config.store, record)
     return Outcome(record, ran=True)
 
 
@@ -133,6 +122,7 @@ def attempt(
                 warm = None if config.warmstart is None else find_or_make(config, source, task, progress.say)
                 source = warm.source if warm else source
                 policy = load(config, source, task)
+                fresh |= {"warmstart_state": warm.state} if warm else {}
                 equip(ledger, policy)
                 progress.follow(open_tracker(config, record.name) if ranks.is_first() else None)
                 fresh |= describe(policy) | {"peak_flops_per_s": ledger.peak_flops_per_s}
@@ -140,7 +130,7 @@ def attempt(
                 started_alike(session)
                 if warm:
                     book(config, warm, ledger, resumed=session.saving.resumed_after is not None)
-                about = account(record, fresh, session.saving.resumed_after)
+                about = update_manifest(record, fresh, session.saving.resumed_after)
                 record.write_json("manifest.json", about)
                 say_where(progress, session)
             algorithm.check(policy, task, session)
@@ -157,8 +147,8 @@ def attempt(
             size = smaller(config) if is_out_of_memory(error) else None
             if size is None:
                 with unstoppable():
-                    told = end(record, session, error)
-                raise told from error
+                    ended = end(record, session, error)
+                raise ended from error
             updates = len(session.ledger.rows) if session else 0
             halving = {"after_update": updates, "micro_batch_size": size}
             fresh["out_of_memory"] = [*fresh.get("out_of_memory", []), halving]

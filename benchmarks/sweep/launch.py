@@ -10,14 +10,11 @@ from rich.console import Console
 
 from benchmarks.config.presets import CONF
 from benchmarks.config.schema import RunConfig, check_config, compose_config, hydra_word
-from benchmarks.records.mirror import is_default, readable
 from benchmarks.records.record import Record
-from benchmarks.records.store import Store
-from benchmarks.resume.lock import FOLDER, holder
+from benchmarks.records.store import is_default, readable, upload_left, uploaded
+from benchmarks.resume.lock import holder
 from benchmarks.running.manifest import command_line
 from benchmarks.running.quiet import quiet_libraries
-from benchmarks.running.sharing import status_in, upload_left
-from benchmarks.running.store_lock import holder_in_store
 from benchmarks.sweep.launchers import HERE, WORD, launcher_of, words_about_runs, words_for_launcher
 from benchmarks.sweep.workers import Sweep, ending_workers
 from policies import ranks
@@ -190,13 +187,11 @@ class Planned:
         name = self.config.run_name(task.fingerprint())
         results, url = self.config.results, self.config.store
         here = Record(results / name).status
-        there = status_in(Store(url), name) if url else here
-        if there == "complete":
-            return there
-        other = holder(results, name) or (holder_in_store(Store(url), name, results / FOLDER) if url else None)
-        if other:
+        if other := holder(results, name):
             return f"{AT_WORK} ({other})"
-        return NOT_UPLOADED if here == "complete" else here or there or "not run"
+        if url and here in (None, "complete"):
+            return NOT_UPLOADED if here else "complete" if uploaded(url, name) else "not run"
+        return here or "not run"
 
     def abandoned(self) -> bool:
         """Whether its process ended without a word: another sweep's, which had it when its turn came here."""

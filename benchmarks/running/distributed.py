@@ -1,13 +1,13 @@
-"""What is different about a run that several processes make together (policies/ranks.py).
+"""What is different about a run that several processes share (policies/ranks.py).
 
-The first process owns lock, record, states, progress and tracker; the others go the same way and write nothing.
+The first process owns lock, record, states, progress and tracker; the others do the same and write nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from algorithms.policy_gradient import PolicyGradient
 from benchmarks.records.record import Record
@@ -20,27 +20,8 @@ from tasks.api import Task
 from tasks.errors import BadInput, RunFailed, require
 
 if TYPE_CHECKING:
-    import torch
-
     from benchmarks.config.schema import RunConfig
     from benchmarks.running.session import RunSession
-    from benchmarks.running.sharing import Sharing
-
-
-class Unsaved(StateStore):
-    """A run's states as the processes see them that do not own it: to be read."""
-
-    def save(
-        self,
-        updates: int,
-        about: Mapping[str, Any],
-        tensors: Mapping[str, torch.Tensor],
-        log: Sequence[Mapping[str, Any]],
-    ) -> None:
-        """Nothing: the first process writes them."""
-
-    def remove(self) -> None:
-        """Nothing, likewise."""
 
 
 @contextmanager
@@ -62,25 +43,13 @@ def owned(record: Record) -> Iterator[tuple[Record, Lock | None]]:
         yield (record if lock else Record(record.folder, writable=False)), lock
 
 
-def states_of(record: Record, lock: Lock | None, sharing: Sharing | None) -> StateStore:
+def states_of(record: Record, lock: Lock | None) -> StateStore:
     """The states of a run that `owned` has given: for the first process to write, for the others to read."""
-    if lock is None:
-        return Unsaved(record.folder)
-
-    def allowed() -> None:
-        lock.must_be_held()
-        if sharing:
-            sharing.lock.must_be_held()
-
-    def saved() -> None:
-        if sharing:
-            sharing.saved()
-
-    return StateStore(record.folder, allowed, saved)
+    return StateStore(record.folder, lock.must_be_held) if lock else StateStore(record.folder, writable=False)
 
 
 def refuse_undividable(config: RunConfig, task: Task) -> None:
-    """Refuse what several processes cannot do together.
+    """Refuse what several processes cannot share.
 
     Raises:
         BadInput: what it is, and what would be right.
@@ -88,15 +57,15 @@ def refuse_undividable(config: RunConfig, task: Task) -> None:
     count = ranks.count()
     if count == 1:
         return
-    told = f"a run in {count} processes"
+    run = f"a run in {count} processes"
     sampler, device = config.policy.sampler, config.policy.device
-    require(sampler == "batched", f"policy.sampler={sampler} has one random stream for all games; {told} needs batched")
-    require(config.budget.on_oom == "fail", f"budget.on_oom={config.budget.on_oom}: {told} cannot try again; use fail")
-    require(":" not in device, f"policy.device={device}: {told} gives each one its own; use auto, cuda or cpu")
+    require(sampler == "batched", f"policy.sampler={sampler} has one random stream for all games; {run} needs batched")
+    require(config.budget.on_oom == "fail", f"budget.on_oom={config.budget.on_oom}: {run} cannot try again; use fail")
+    require(":" not in device, f"policy.device={device}: {run} gives each one its own; use auto, cuda or cpu")
     require(
-        config.store is None, f"results.dir={config.where}: {told} keeps its record in a folder; sweeps go to stores"
+        config.store is None, f"results.dir={config.where}: {run} keeps its record in a folder; sweeps go to stores"
     )
-    require(not asks_endpoint(config), f"algo.reflector=endpoint: {told} would ask once each; use one process")
+    require(not asks_endpoint(config), f"algo.reflector=endpoint: {run} would ask once each; use one process")
     if issubclass(config.algorithm_class, PolicyGradient):
         algorithm = config.algorithm_class(config.algo)
         each, problems = algorithm.rollouts_per_problem(task), config.algo.problems_per_update
@@ -116,15 +85,15 @@ def _refuse_missing_gpu(config: RunConfig) -> None:
 
 
 def started_alike(session: RunSession) -> None:
-    """Refuse to go on where the processes do not go on from the same state.
+    """Refuse to continue where the processes do not resume from the same state.
 
     Raises:
         RunFailed: they read different ones.
     """
     found = ranks.gather(session.saving.resumed_after)
     if len(set(found)) > 1:
-        told = ", ".join(str(updates) for updates in found)
-        raise RunFailed(f"the processes read different states of this run (updates {told}); do they share a disk?")
+        read = ", ".join(str(updates) for updates in found)
+        raise RunFailed(f"the processes read different states of this run (updates {read}); do they share a disk?")
 
 
 def ended_alike(session: RunSession) -> None:
