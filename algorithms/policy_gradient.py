@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from policies.language_model import LanguageModel
 
 
-SILENT = 1e-6
+NO_SIGNAL = 1e-6
 """A group whose scores deviate less than this teaches nothing."""
 
 
@@ -104,10 +104,13 @@ class PolicyGradient(Algorithm):
 
     def facts(self, batch: RolloutBatch) -> dict[str, float]:
         """What the ledger's row says of the rollouts of an update."""
+        from algorithms.reward_correlation import reward_correlations
+
         count = len(batch.rollouts)
         scores = (batch.rewards * batch.weights).sum(1).view(-1, batch.group_size)
-        silent = float((scores.std(1) < SILENT).float().mean())
-        return means(batch, batch.rewards.new_full((count,), 1 / count)) | {"groups_without_signal": silent}
+        no_signal = float((scores.std(1) < NO_SIGNAL).float().mean())
+        facts = means(batch, batch.rewards.new_full((count,), 1 / count)) | reward_correlations(batch)
+        return facts | {"groups_without_signal": no_signal}
 
     def trl_settings(self) -> dict[str, Any]:
         """Settings of TRL's GRPOConfig that the algorithm stands for (loss type, clipping, ...)."""

@@ -155,7 +155,7 @@ class Rules(Reflector):
 
     def parts(self, instructions: str) -> dict[str, str]:
         """The instructions, and an empty part for each sentence of advice that they do not hold."""
-        sentences = [sentence for sentence in dict.fromkeys(self.task.advice.values()) if sentence not in instructions]
+        sentences = [sentence for sentence in self.task.sentences if sentence not in instructions]
         return {"instructions": instructions, **dict.fromkeys(sentences, "")}
 
     def state(self) -> State:
@@ -169,11 +169,9 @@ class Rules(Reflector):
         tops = {component.name: component.high for component in self.task.components}
         counts: Counter[str] = Counter()
         for verdict in (verdict for rollout in failures for verdict in rollout.verdicts):
-            for fault, sentence in self.task.advice.items():
-                if fault in tops:
-                    counts[sentence] += verdict.rewards[fault] < tops[fault]
-                else:
-                    counts[sentence] += verdict.feedback.count(fault)
+            for fault, sentences in self.task.advice.items():
+                named = verdict.rewards[fault] < tops[fault] if fault in tops else verdict.feedback.count(fault)
+                counts.update(dict.fromkeys(sentences, int(named)))
         return counts
 
     def propose(self, parts: Mapping[str, str], failures: Sequence[Rollout]) -> dict[str, str]:
@@ -183,7 +181,7 @@ class Rules(Reflector):
         missing = [sentence for sentence, text in parts.items() if counts[sentence] and not text]
         added = [sentence for sentence, text in parts.items() if sentence in counts and text]
         if missing:
-            chosen = min(missing, key=lambda sentence: (tries[sentence], -counts[sentence]))
+            chosen = min(missing, key=lambda sentence: (tries[sentence], -counts[sentence], rng.random()))
         elif added:
             chosen = min(added, key=lambda sentence: (tries[sentence], rng.random()))
         else:
@@ -242,7 +240,7 @@ class PolicyReflector(Reflector):
         tokens = len(ids) + len(written)
         flops = self.policy.shape.forward(tokens, heads=len(written))
         self.session.charge("reflect", reflected_tokens=tokens, flops=flops)
-        if written[-1] != self.policy.tokenizer.eos_token_id:
+        if written[-1] not in self.policy.chat.ends:
             raise Refused(f"the reply was cut off after {len(written)} tokens")
         return {"instructions": read_reply(self.policy.chat.text(written))}
 

@@ -7,12 +7,14 @@ With r_{i,t,k} the reward of component k in turn t of rollout i, and gamma_k its
          group     mean of G_{.,t,k} over the group's rollouts that reached turn t
          state     mean over rollouts of the whole batch that were in the same state of knowledge before turn t
                    (GiGPO's anchor states, arXiv 2505.10978); `group` where fewer than two were
-         heads     what a linear value head per component foretells from the policy's last hidden state before turn t
+         outcome   mean over the group's rollouts with the same outcome before: the rewards of the last turn, and of the
+                   spans of this turn that lie before component k's (arXiv 2602.10231); `group` where fewer than two had
+         heads     what a linear value head per component predicts from the policy's last hidden state before turn t
                    (algorithms/value_heads.py); no other rollout is needed for it
     3. advantage   A_{i,t,k} = (G - b) / (sigma_k + 1e-4), sigma_k the group's deviation over all turns
     4. tokens      A_i(n) = sum_k w_k m_k(n) A_{i,t(n),k}, with m_k = 1 on the tokens of component k's span, and on all
                    tokens of the turn where the component has no span
-    5. batch step  (A - mean) / (std + 1e-4), with mean and deviation over rollouts of their mean over action tokens
+    5. batch step  A - mean, then divided by its rms over action tokens + 1e-4; every rollout weighs alike in both
 
 With one component, one turn, no spans and no batch step this is GRPO; with one turn, no spans and the batch step it is
 GDPO (both are tests). A reward that is NaN takes part in nothing.
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from algorithms.api import State
     from algorithms.batch import RolloutBatch
 
-BASELINES = ("group", "state", "heads")
+BASELINES = ("group", "state", "outcome", "heads")
 
 
 @dataclass(kw_only=True)
@@ -47,7 +49,7 @@ class VectorGRPOConfig(GRPOConfig):
 
     name: str = "vector_grpo"
     baseline: str = "group"
-    """What a return is compared with: group, state or heads."""
+    """What a return is compared with: group, state, outcome or heads."""
     head_learning_rate: float = 1e-2
     """AdamW's, of the value heads (baseline heads)."""
     discount: float = 1.0
@@ -92,10 +94,12 @@ class VectorGRPO(GRPO):
         baseline = group_baseline(returns, batch.group_size)
         if self.config.baseline == "state":
             baseline = state_baseline(returns, baseline, batch)
+        elif self.config.baseline == "outcome":
+            baseline = outcome_baseline(returns, baseline, batch)
         elif self.config.baseline == "heads":
             assert batch.hidden is not None
             self.heads = self.heads or ValueHeads(batch.hidden, returns, self.config.head_learning_rate)
-            baseline = self.heads.foretell(batch.hidden)
+            baseline = self.heads.predict(batch.hidden)
             self.heads.learn(batch.hidden, returns)
         advantages = returns - baseline
         if self.config.scale_rewards:
@@ -149,6 +153,31 @@ def group_deviation(residuals: torch.Tensor, group_size: int) -> torch.Tensor:
 
 
 def over_batch(credit: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Centre and scale credit [B, N] by the mean and deviation over rollouts of their mean over action tokens."""
-    means = (credit * mask).sum(1) / mask.sum(1).clamp(min=1)
-    return (credit - means.mean()) / (means.std() + EPSILON) * mask
+    """Centre credit [B, N] and scale it to unit rms over action tokens, every rollout weighing alike."""
+    tokens = mask.sum(1).clamp(min=1)
+    centred = (credit - ((credit * mask).sum(1) / tokens).mean()) * mask
+    squares = (centred.square().sum(1) / tokens).sum() / max(len(credit) - 1, 1)
+    return centred / (squares.sqrt() + EPSILON)
+
+
+def outcome_baseline(returns: torch.Tensor, fallback: torch.Tensor, batch: RolloutBatch) -> torch.Tensor:
+    """Mean return of the group's rollouts with the same earlier outcome: [B, T, K]; `fallback` where there is one only.
+
+    The outcome before component k of turn t is the rewards of the turn before, and those of the components of this turn
+    whose spans end where component k's begins or earlier.
+    """
+    strata: dict[object, list[tuple[int, int, int]]] = defaultdict(list)
+    for b, rollout in enumerate(batch.rollouts):
+        for t, turn in enumerate(rollout.turns):
+            spans, rewards = turn.verdict.spans, turn.verdict.rewards
+            before = tuple(rollout.turns[t - 1].verdict.rewards.items()) if t else ()
+            for k, component in enumerate(batch.components):
+                start = spans.get(component.name, (0, 0))[0]
+                known = tuple((name, rewards[name]) for name, (_, end) in sorted(spans.items()) if 0 < end <= start)
+                strata[b // batch.group_size, t, k, before, known].append((b, t, k))
+    baseline = fallback.clone()
+    for places in strata.values():
+        if len(places) > 1:
+            rows, turns, parts = (torch.tensor(axis, device=returns.device) for axis in zip(*places, strict=True))
+            baseline[rows, turns, parts] = returns[rows, turns, parts].nanmean()
+    return baseline

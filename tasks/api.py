@@ -10,13 +10,14 @@ import hashlib
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypedDict
 
 from tasks.errors import require
 
+Mark = Literal["right", "near", "wrong", "none"]
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -29,12 +30,28 @@ class Message(TypedDict):
 
 
 class FeedbackLevel(StrEnum):
-    """How much `Verdict.feedback` tells. Only `solution` may reveal the answer."""
+    """How much `Verdict.feedback` tells: each level what the one before it does, and more."""
 
     none = "none"
     outcome = "outcome"
+    """Solved or not."""
     diagnostic = "diagnostic"
+    """What is wrong; nothing that the player could not have worked out."""
+    hint = "hint"
+    """Also one thing that the prompt does not say."""
     solution = "solution"
+    """Also the answer."""
+
+
+class RewardMode(StrEnum):
+    """How a task weights its components."""
+
+    outcome = "outcome"
+    """Only the component that says whether the problem was solved."""
+    shaped = "shaped"
+    """The task's own weights."""
+    equal = "equal"
+    """Every component alike, each by its range."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +82,8 @@ class Verdict:
     """Per component, the characters [start, end) of the action that it judges. No entry: the whole action."""
     solved: bool
     """Whether this action solved the problem."""
+    shown: Sequence[tuple[str, Mark]] = ()
+    """How to draw the action for a reader: pieces of text, each with a mark. Empty: as plain text."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Measured beside the rewards and never rewarded, in [0, 1] (say, strict and flexible extraction)."""
 
@@ -116,12 +135,17 @@ class Task(ABC):
     components: tuple[Component, ...]
     instructions: str
     """The seed instructions: what every policy's system prompt starts as."""
-    advice: Mapping[str, str] = MappingProxyType({})
-    """Sentences that may be added to the instructions, each by the fault that it speaks to: words that `feedback` uses
-    of that fault, or the name of a component whose reward falls short. Two faults may share a sentence."""
+    advice: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    """Sentences that may be added to the instructions, by the fault that they speak to: words that `feedback` uses of
+    that fault, or the name of a component whose reward falls short. Whether one helps is for a search to find."""
     max_turns: int
     max_action_tokens: int
     """What one action may use, in tokens of the policy; longer actions are cut."""
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """All sentences of `advice`, each once."""
+        return sentences(self.advice)
 
     @abstractmethod
     def problems(self, split: Split) -> Sequence[Problem]:
@@ -173,6 +197,26 @@ class Task(ABC):
     def score(self, verdict: Verdict) -> float:
         """The weighted sum of one verdict's rewards: what plain GRPO sees."""
         return sum(component.weight * verdict.rewards[component.name] for component in self.components)
+
+
+def sentences(advice: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """All sentences of a task's advice, each once."""
+    return tuple(dict.fromkeys(sentence for several in advice.values() for sentence in several))
+
+
+def weighted(components: tuple[Component, ...], mode: RewardMode, outcome: str) -> tuple[Component, ...]:
+    """The components with the weights of a reward mode.
+
+    Args:
+        components: with the task's own weights.
+        mode: see `RewardMode`.
+        outcome: name of the component that says whether the problem was solved.
+    """
+    if mode == RewardMode.shaped:
+        return components
+    if mode == RewardMode.outcome:
+        return tuple(replace(each, weight=float(each.name == outcome)) for each in components)
+    return tuple(replace(each, weight=1 / (each.high - each.low) / len(components)) for each in components)
 
 
 def split_of(key: str, *, val: float, test: float) -> Split:

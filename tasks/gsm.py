@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tasks.api import Episode, FeedbackLevel, Message, Problem, Split, Task, Verdict
+from tasks.api import Episode, FeedbackLevel, Message, Problem, RewardMode, Split, Task, Verdict, weighted
 from tasks.solutions import SOLUTION_ADVICE, SOLUTION_COMPONENTS, judge
 
 
@@ -49,11 +49,13 @@ class GsmEpisode(Episode):
 class GsmTask(Task):
     """Word problems, each solved in one action."""
 
-    components = SOLUTION_COMPONENTS
     advice = SOLUTION_ADVICE
     max_turns = 1
 
-    def __init__(self, problems: Sequence[GsmProblem], feedback: FeedbackLevel, max_action_tokens: int) -> None:
+    def __init__(
+        self, problems: Sequence[GsmProblem], feedback: FeedbackLevel, reward: RewardMode, max_action_tokens: int
+    ) -> None:
+        self.components = weighted(SOLUTION_COMPONENTS, reward, "correct")
         self.max_action_tokens = max_action_tokens
         self._feedback = feedback
         self._problems: dict[Split, list[GsmProblem]] = {"train": [], "val": [], "test": []}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import ClassVar
 
-from tasks.api import FeedbackLevel, check_sizes, split_of
+from tasks.api import FeedbackLevel, RewardMode, check_sizes, split_of
 from tasks.errors import require
 from tasks.gsm import GsmProblem, GsmTask
 
@@ -39,8 +39,10 @@ class GsmSynthConfig:
     """Which levels (number of calculations, 1 to 4) are asked."""
     problems_per_level: int = 600
     """Problems drawn per level, over all splits."""
+    reward: RewardMode = RewardMode.shaped
+    """How the components are weighted: outcome, shaped or equal."""
     feedback: FeedbackLevel = FeedbackLevel.diagnostic
-    """How much the referee's feedback tells."""
+    """How much the feedback tells: none, outcome, diagnostic, hint or solution."""
     max_action_tokens: int = 160
     """Tokens that the solution may use."""
     val: float = 0.1
@@ -107,9 +109,9 @@ class GsmSynth(GsmTask):
 
     Config = GsmSynthConfig
     name: ClassVar[str] = "gsm_synth"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     instructions = "Solve the problem. End with #### and the answer."
 
     def __init__(self, config: GsmSynthConfig) -> None:
-        super().__init__(list(draw_problems(config)), config.feedback, config.max_action_tokens)
+        super().__init__(list(draw_problems(config)), config.feedback, config.reward, config.max_action_tokens)
         self.config = config

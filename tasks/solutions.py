@@ -1,6 +1,7 @@
 """Reading and judging a worked solution that ends in `#### N`: shared by gsm8k and gsm_synth.
 
-Two extractions of the answer, both reported. *Strict* takes the number after the last `####`; *flexible* takes the last
+Two extractions of the answer, both reported. *Strict* takes the number after the last `####`, if it is the only one in
+its line and nothing continues it: an answer that hedges (`5 or 7`, `5-10`, `5/6`) is none. *Flexible* takes the last
 number of the text, wherever it stands. A model that has learned to reason but not the format shows in the difference.
 
 Text that a model wrote is read by a small recursive-descent parser over at most `REACH` characters per equation; it is
@@ -10,7 +11,7 @@ never evaluated as code, and the time is linear in its length.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -22,14 +23,18 @@ TAIL = 4000
 """Characters at the end of a text in which the flexible extraction looks for a number."""
 TOLERANCE = Fraction(1, 100)
 """Equations in prose are rounded to cents."""
-NUMBER = re.compile(r"-?\$?\d{1,15}(?:,\d{3}){0,5}(?:\.\d{1,12})?")
+WHOLE = r"(?:\d{1,3}(?:,\d{3}){1,5}(?!\d)|\d{1,15})"
+NUMBER = re.compile(rf"(?:(?<![\w.%)])-)?\$?{WHOLE}(?:\.\d{{1,12}})?")
+"""A minus behind a number is none of its own: `10-15` ends in 15."""
 STATED = re.compile(
     r"(?>(?:\d{1,6} )?\d{1,6}/\d{1,6}|-?\$?(?:\d{1,15}(?:,\d{3}){0,5}(?:\.\d{1,12})?|\.\d{1,12})%?)"
     r"(?!\d|[ \t]{0,4}[-+*/x×÷(][ \t]{0,4}[\d(.$])"
 )
 """A right side: a fraction, a mixed number, a number, a percentage; not one that goes on as an expression."""
-STRICT = re.compile(r"####[ \t]*+(-?\$?\d[\d,]{0,20}(?:\.\d{1,12})?)")
+STRICT = re.compile(rf"####[ \t]*+(-?\$?{WHOLE}(?:\.\d{{1,12}})?)")
 """The blanks are possessive (`*+`): ten million of them are read once, not given back one by one."""
+CONTINUED = re.compile(r"[\d⁰¹²³⁴-⁹¼½¾^]|\bor\b")
+"""What, in the rest of its line, makes a number no answer."""
 GAP = re.compile(r"[\d)%.]\s+(?=[\d($.])")
 """Where one expression ends and, with no operator between, the next begins."""
 SIDE = frozenset("0123456789.,+-*/x×÷()$% \t")
@@ -40,11 +45,35 @@ SOLUTION_COMPONENTS = (
     Component(name="steps", weight=0.2, low=0, high=1, about="share of the written equations that are right"),
     Component(name="correct", weight=1.0, low=0, high=1, about="the answer after #### is the right one"),
 )
+SCALING = (
+    "Multiply and divide as the words say.",
+    "Add all numbers.",
+    "Trust the first idea.",
+    "Repeat the question first.",
+)
 SOLUTION_ADVICE = {
-    "no step is written as an equation": "Write each step as an equation.",
-    "do not answer the question": "Copy the numbers with care.",
-    "is wrong": "Check each result.",
+    "no step is written as an equation": (
+        "Write each step as an equation.",
+        "Give the answer alone.",
+        "Name the units.",
+        "Be brief.",
+    ),
+    "the sum": (
+        "Carry the ten in a sum.",
+        "Round each number.",
+        "Begin with the largest number.",
+        "Write clearly.",
+    ),
+    "the difference": (
+        "Borrow the ten in a difference.",
+        "Take the smaller digit from the larger.",
+        "Count on your fingers.",
+        "Do not write zeros.",
+    ),
+    "the product": SCALING,
+    "the quotient": SCALING,
 }
+"""The first of each speaks to the fault; of the others some are beside the point and some mislead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +87,28 @@ class Equation:
     """Whether the arithmetic holds."""
 
 
+def plain(text: str) -> str:
+    """A text with the typographic minus, which models write, as the one that is read; it keeps its length."""
+    return text.replace("\u2212", "-")
+
+
 def number(text: str) -> Fraction | None:
     """A number as written in prose: `1,234`, `$5`, `-3.50`; None if it is not one."""
-    cleaned = text.replace(",", "").replace("$", "").strip().rstrip(".")
-    if not re.fullmatch(r"-?\d{1,30}(\.\d{1,12})?", cleaned):
-        return None
-    return Fraction(cleaned)
+    found = NUMBER.fullmatch(plain(text).strip().rstrip("."))
+    return Fraction(found.group().replace(",", "").replace("$", "")) if found else None
 
 
 def strict_answer(text: str) -> Fraction | None:
-    """The number after the last `####`."""
-    found = STRICT.match(text, text.rfind("####")) if "####" in text else None
-    return number(found.group(1)) if found else None
+    """The number after the last `####`; None where its line goes on with another, or with a part of it."""
+    line = plain(text[text.rfind("####") :].partition("\n")[0]) if "####" in text else ""
+    found = STRICT.match(line)
+    return number(found.group(1)) if found and not CONTINUED.search(line, found.end()) else None
 
 
 def flexible_answer(text: str) -> Fraction | None:
     """The last number in the last `TAIL` characters."""
     last = None
-    for match in NUMBER.finditer(text, max(0, len(text) - TAIL)):
+    for match in NUMBER.finditer(plain(text[-TAIL:])):
         last = match
     return number(last.group()) if last else None
 
@@ -83,6 +116,7 @@ def flexible_answer(text: str) -> Fraction | None:
 def equations(text: str, most: int = 200) -> list[Equation]:
     """What stands around the first `most` equals signs, with an operator on the left and a number on the right."""
     found: list[Equation] = []
+    text = plain(text)
     at = text.find("=")
     floor = 0
     for _ in range(most):
@@ -130,7 +164,7 @@ def _skip_blanks(text: str, at: int) -> int:
 
 def evaluate(expression: str) -> Fraction | None:
     """The value of `+ - * / ( ) %` over numbers, exactly; None where it is not such an expression."""
-    tokens = re.findall(r"\d[\d,]*(?:\.\d+)?|\.\d+|[-+*/x×÷()%]", expression.replace("$", ""))
+    tokens = re.findall(rf"{WHOLE}(?:\.\d+)?|\.\d+|[-+*/x×÷()%]", expression.replace("$", ""))
     if len("".join(tokens)) != len(re.sub(r"[\s$]", "", expression)):
         return None
     try:
@@ -176,8 +210,11 @@ def judge(action: str, gold: Fraction, level: FeedbackLevel) -> Verdict:
     """The verdict on one worked solution."""
     answer = strict_answer(action)
     lines = action.rstrip().rsplit("\n", 1)
-    last = STRICT.fullmatch(lines[-1].strip())
-    well_formed = last is not None and action.count("####") == 1
+    form = []
+    if action.count("####") > 1:
+        form = ["#### must be written once, in the last line"]
+    elif not STRICT.fullmatch(plain(lines[-1].strip())):
+        form = ["the last line must be #### and the answer"]
     found = equations(action)
     right = sum(equation.right for equation in found)
     solved = answer is not None and answer == gold
@@ -190,18 +227,19 @@ def judge(action: str, gold: Fraction, level: FeedbackLevel) -> Verdict:
         wrong = next((equation for equation in found if not equation.right), None)
         spans["steps"] = (wrong.start, wrong.end) if wrong else (found[0].start, found[-1].end)
     rewards: Mapping[str, float] = {
-        "format": float(well_formed),
+        "format": float(not form),
         "numeric": float(answer is not None and answer.denominator == 1),
         "steps": right / len(found) if found else 0.0,
         "correct": float(solved),
     }
     return Verdict(
         rewards=rewards,
-        feedback=_feedback(found, answer, well_formed, solved, gold, level),
+        feedback=at_level(level, solved, explain(found, answer, gold, level, form)),
         spans=spans,
         solved=solved,
+        shown=[(equation.text.strip(), "right" if equation.right else "wrong") for equation in found],
         metrics={
-            "format": float(well_formed),
+            "format": float(not form),
             "strict": float(solved),
             "flexible": float(flexible_answer(action) == gold),
             "steps": rewards["steps"],
@@ -209,28 +247,65 @@ def judge(action: str, gold: Fraction, level: FeedbackLevel) -> Verdict:
     )
 
 
-def _feedback(
-    found: list[Equation],
-    answer: Fraction | None,
-    well_formed: bool,
-    solved: bool,
-    gold: Fraction,
-    level: FeedbackLevel,
-) -> str:
+NAMES = {"+": "sum", "-": "difference", "*": "product", "/": "quotient"}
+HINTING = (FeedbackLevel.hint, FeedbackLevel.solution)
+
+
+def described(equation: Equation) -> str:
+    """An equation with the name of its operation, where it has one only: `the sum 27+5=22`."""
+    text = equation.text.strip()
+    used = [OPERATORS[sign] for sign in text.partition("=")[0] if sign in OPERATORS]
+    return f"the {NAMES[used[0]] if len(used) == 1 else 'equation'} {text}"
+
+
+def hint(wrong: Equation, gold: Fraction) -> str:
+    """What an equation's left side comes to; only whether it is more or less where that would be the answer."""
+    left, _, right = wrong.text.partition("=")
+    truth = evaluate(left)
+    if truth is None:
+        return ""
+    if truth != gold:
+        return f": it is {truth}"
+    stated = number(right.strip())
+    return "" if stated is None else f": it is {'more' if truth > stated else 'less'}"
+
+
+def at_level(level: FeedbackLevel, solved: bool, faults: Sequence[str]) -> str:
+    """What a level tells of an action with these faults."""
     if level == FeedbackLevel.none:
         return ""
     if level == FeedbackLevel.outcome or solved:
         return "solved" if solved else "not solved"
+    return "\n".join(faults)
+
+
+def explain(
+    found: Sequence[Equation],
+    answer: Fraction | None,
+    gold: Fraction,
+    level: FeedbackLevel,
+    form: Sequence[str] = (),
+) -> list[str]:
+    """Why an answer is not the right one, as far as a level tells.
+
+    Args:
+        found: the equations of the solution.
+        answer: what was answered, if anything was.
+        gold: the right answer.
+        level: diagnostic, hint or solution.
+        form: faults of the form, to stand behind those of the equations.
+    """
     lines = []
     wrong = next((equation for equation in found if not equation.right), None)
     if wrong:
-        lines.append(f"{wrong.text.strip()} is wrong")
+        lines.append(f"{described(wrong)} is wrong" + (hint(wrong, gold) if level in HINTING else ""))
     elif not found:
         lines.append("no step is written as an equation")
-    if not well_formed:
-        lines.append("the last line must be #### and the answer")
+    lines += form
     if not lines and answer is not None:
         lines.append("each equation is right, but they do not answer the question")
+    if level in HINTING and not wrong and answer is not None:
+        lines.append(f"the answer is {'less' if answer > gold else 'more'} than {answer}")
     if level == FeedbackLevel.solution:
         lines.append(f"the answer is {gold}")
-    return "\n".join(lines)
+    return lines

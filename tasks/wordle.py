@@ -6,6 +6,9 @@ place, `?` elsewhere in the word, `-` not in the word. A guess that cannot be re
 Why the rewards look as they do: an episode ends early only by winning, so format, valid and consistent count *faults*
 (0 is right, below 0 is wrong): turns that were not needed cost nothing, and there is nothing to earn by playing on.
 `progress` telescopes to at most 1 over a game. With the weights below every won game outscores every lost one.
+
+Only `valid` has a span, the letters of the guess: whether a guess respects the clues, and what it brings, is decided by
+the thought before it.
 """
 
 from __future__ import annotations
@@ -22,7 +25,21 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from tasks.api import Component, Episode, FeedbackLevel, Message, Problem, Split, Task, Verdict, check_sizes, split_of
+from tasks.api import (
+    Component,
+    Episode,
+    FeedbackLevel,
+    Mark,
+    Message,
+    Problem,
+    RewardMode,
+    Split,
+    Task,
+    Verdict,
+    check_sizes,
+    split_of,
+    weighted,
+)
 from tasks.clues import GREEN, LENGTH, Clues, code_of, marks
 from tasks.errors import require
 from tasks.wordle_reasoning import reasoning
@@ -34,6 +51,8 @@ GUESS = re.compile(r"<guess>([^<]{0,40})</guess>")
 LONGEST = 1_000_000
 """Characters of an action that is read at all; no guess is found in a longer one."""
 SYMBOL = "-?+"
+TILE: tuple[Mark, ...] = ("wrong", "near", "right")
+"""`Verdict.shown`'s marks of GREY, YELLOW and GREEN."""
 WORDLE_COMPONENTS = (
     Component(name="format", weight=0.05, low=-1, high=0, about="the action is one think block and one guess"),
     Component(name="valid", weight=0.05, low=-1, high=0, about="the guess is a word of the list"),
@@ -41,14 +60,39 @@ WORDLE_COMPONENTS = (
     Component(name="progress", weight=0.2, low=0, high=1, about="share of the uncertainty that the guess removes"),
     Component(name="solved", weight=1.0, low=0, high=1, about="the guess is the secret"),
 )
+PLACES = (
+    "Keep every letter marked + in its place.",
+    "Move the letters around.",
+    "Begin with another letter each time.",
+    "End with a consonant.",
+)
+ELSEWHERE = (
+    "Use every letter marked ? again, elsewhere.",
+    "Try letters that were not used yet.",
+    "Vary the vowels.",
+    "Look at the last guess only.",
+)
+ABSENT = (
+    "Leave out every letter marked -.",
+    "Use frequent letters again.",
+    "Prefer letters from the middle of the alphabet.",
+    "Think of a noun.",
+)
+REAL = (
+    "Guess only real words.",
+    "Answer quickly.",
+    "Be bold.",
+    "Keep the thought short.",
+)
 WORDLE_ADVICE = {
-    "must be at position": "Keep every letter marked + in its place.",
-    "must be in the word": "Use every letter marked ? again, elsewhere.",
-    "must not be at position": "Use every letter marked ? again, elsewhere.",
-    "is not in the word": "Leave out every letter marked -.",
-    "is in the word only": "Leave out every letter marked -.",
-    "valid": "Guess only real words.",
+    "must be at position": PLACES,
+    "must be in the word": ELSEWHERE,
+    "must not be at position": ELSEWHERE,
+    "is not in the word": ABSENT,
+    "is in the word only": ABSENT,
+    "valid": REAL,
 }
+"""The first of each speaks to the fault; of the others some are beside the point and some mislead."""
 
 
 @dataclass(kw_only=True)
@@ -60,8 +104,10 @@ class WordleConfig:
     """`core`, `scowl`, `classic`, a file, or a folder with answers.txt and allowed.txt."""
     max_turns: int = 6
     """Guesses in a game, 1 to 6: with more, a lost game could outscore a won one."""
+    reward: RewardMode = RewardMode.shaped
+    """How the components are weighted: outcome, shaped or equal."""
     feedback: FeedbackLevel = FeedbackLevel.diagnostic
-    """How much the referee's feedback tells."""
+    """How much the feedback tells: none, outcome, diagnostic, hint or solution."""
     max_action_tokens: int = 160
     """Tokens that one action may use."""
     val: float = 0.15
@@ -150,12 +196,15 @@ class WordleEpisode(Episode):
         total, broken = game.clues.judge(reading.guess) if reading.guess else (1, ["no guess was given"])
         valid = reading.guess in task.guesses
         before = math.log(len(game.places))
+        hint = self._hint()
+        shown: list[tuple[str, Mark]] = []
         self._turns -= 1
         self._left -= 1
         if valid:
             result = game.play(reading.guess)
             self._solved = all(mark == GREEN for mark in result)
             seen = row(reading.guess, result)
+            shown = [(letter, TILE[mark]) for letter, mark in zip(reading.guess, result, strict=True)]
         else:
             seen = "That word is not in the list." if reading.guess else "No guess was found."
         progress = (before - math.log(len(game.places))) / max(math.log(len(task.words.secrets)), 1e-9)
@@ -168,9 +217,10 @@ class WordleEpisode(Episode):
                 "progress": progress,
                 "solved": float(self._solved),
             },
-            feedback=self._feedback(reading.guess, valid, broken),
+            feedback=self._feedback(reading.guess, valid, broken, hint),
             spans=reading.spans,
             solved=self._solved,
+            shown=shown,
             metrics={"format": float(reading.well_formed), "valid": float(valid), "consistent": share},
         )
         self._messages.append({"role": "assistant", "content": action})
@@ -182,7 +232,13 @@ class WordleEpisode(Episode):
         left = f"{self._left} guesses left." if self._left > 1 else "1 guess left."
         return f"{seen}\n{left}" if seen else left
 
-    def _feedback(self, guess: str, valid: bool, broken: list[str]) -> str:
+    def _hint(self) -> str:
+        """The first place of the secret that no green mark has shown."""
+        secret, known = self._problem.secret, self._game.clues.fixed
+        place = next((place for place in range(LENGTH) if place not in known), None)
+        return "" if place is None else f"'{secret[place]}' must be at position {place + 1}"
+
+    def _feedback(self, guess: str, valid: bool, broken: list[str], hint: str) -> str:
         level = self._task.config.feedback
         if level == FeedbackLevel.none:
             return ""
@@ -195,6 +251,8 @@ class WordleEpisode(Episode):
             lines.insert(0, f"'{guess}' is not a word")
         if not lines:
             lines = [f"'{guess}' is not the secret word"]
+        if level in (FeedbackLevel.hint, FeedbackLevel.solution) and hint and hint not in lines:
+            lines.append(hint)
         if level == FeedbackLevel.solution:
             lines.append(f"the secret word is '{self._problem.secret}'")
         return "\n".join(lines)
@@ -224,7 +282,7 @@ def read_action(action: str) -> Reading:
     if len(word) != LENGTH or not (word.isascii() and word.isalpha()):
         return Reading("", False, {})
     span = (start, start + LENGTH)
-    return Reading(word, match is not None, dict.fromkeys(("valid", "consistent", "progress", "solved"), span))
+    return Reading(word, match is not None, {"valid": span})
 
 
 def row(guess: str, result: Sequence[int]) -> str:
@@ -242,8 +300,7 @@ class Wordle(Task):
 
     Config = WordleConfig
     name: ClassVar[str] = "wordle"
-    version: ClassVar[str] = "1"
-    components = WORDLE_COMPONENTS
+    version: ClassVar[str] = "2"
     advice = WORDLE_ADVICE
     instructions = (
         "Play Wordle: find the secret word of five letters. "
@@ -253,6 +310,7 @@ class Wordle(Task):
 
     def __init__(self, config: WordleConfig) -> None:
         self.config = config
+        self.components = weighted(WORDLE_COMPONENTS, config.reward, "solved")
         self.words = load_words(config.words)
         self.guesses = frozenset(self.words.guesses)
         self.max_turns = config.max_turns

@@ -19,7 +19,7 @@ class WordleTurn(Wordle):
     """The last, decidable guess of a game."""
 
     name: ClassVar[str] = "wordle_turn"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
     def __init__(self, config: WordleConfig) -> None:
         super().__init__(config)

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.records.reading import NAMES, Run, SetAside, is_number, read_runs
+from benchmarks.records.reading import NAMES, SAMPLED, TSTAR, Run, SetAside, is_number, read_runs
 
 Matrix = NDArray[np.float64]
 SETTING = ("task", "policy", "warmstart", "budget", "evaluate")
 """Groups of the configuration in which experiments must agree to be compared."""
+SOLVED_TSTAR = "solved_tstar"
+"""A metric: solved at the temperature that is best on val for each policy."""
 MEASURING_ONLY = ("budget.checkpoints",)
 """Settings that change when is measured, not what is spent or found."""
 TOTALS = {"tokens": "tokens_generated", "seconds": "wall_s", "joules": "energy_j"}
@@ -81,17 +83,18 @@ class Experiment:
         """Hash of `setting`: experiments may be compared where it is the same."""
         return hashlib.sha256(json.dumps(self.setting, sort_keys=True, default=str).encode()).hexdigest()
 
-    def matrix(self, metric: str, seeds: Sequence[int], stage: str = "final", mode: str = "sampled") -> Matrix:
-        """Outcomes float64 [seeds, problems], problems by id; see `Run.outcomes`.
+    def matrix(self, metric: str, seeds: Sequence[int], stage: str = "final") -> Matrix:
+        """Outcomes float64 [seeds, problems], problems by id; see `Run.outcomes`, and `SOLVED_TSTAR`.
 
         Raises:
             BadInput: a record has no such metric.
         """
-        return np.array([self.runs[seed].outcomes(metric, stage, mode) for seed in seeds])
+        column, mode = ("solved", TSTAR) if metric == SOLVED_TSTAR else (metric, SAMPLED)
+        return np.array([self.runs[seed].outcomes(column, stage, mode) for seed in seeds])
 
-    def base_matrix(self, seeds: Sequence[int]) -> Matrix:
-        """Shares solved before improving, float64 [seeds, problems]."""
-        return self.matrix("solved", seeds, "base")
+    def base_matrix(self, seeds: Sequence[int], metric: str = "solved") -> Matrix:
+        """The same before improving."""
+        return self.matrix(metric, seeds, "base")
 
     def cost(self, axis: str) -> Matrix:
         """What each run spent, float64 [seeds]; NaN where that could not be measured."""

@@ -23,7 +23,7 @@ from tasks.files import why
 
 T = TypeVar("T")
 NAMES = ("algo", "task", "policy", "budget", "experiment")
-TABLES_OF_NUMBERS = ("metrics_final", "metrics_base", "phases")
+TABLES_OF_NUMBERS = ("metrics_final", "metrics_base", "phases", "reward_correlations")
 OPTIONAL = ("dollars", "cpu_s", "gpu_s", "mfu")
 """Costs that not every summary has."""
 LARGEST_SEAL = 2**20
@@ -31,8 +31,8 @@ LARGEST_SEAL = 2**20
 FILES = ("status", "config.json", "manifest.json", "summary.json", OUTCOMES, "ledger.parquet", "curve.parquet")
 """What makes a folder a record, whole or not."""
 MUST_BE_SEALED = ("config.json", "manifest.json", "summary.json", OUTCOMES, "curve.parquet")
-SAMPLED = "sampled"
-"""The evaluation that accuracies come from: at the temperature of the configuration."""
+SAMPLED, TSTAR = "sampled", "tstar"
+"""The evaluation that accuracies come from, at temperature 1, and the one at each policy's best temperature."""
 SetAside = list[tuple[str, str]]
 """(name, reason) of the records that cannot be used."""
 
@@ -62,6 +62,8 @@ class Run:
     base: list[float] = field(default_factory=list, repr=False)
     final: list[float] = field(default_factory=list, repr=False)
     """Per test problem, in the order of `problems`, the share of its samples that were solved before and after."""
+    tstar: tuple[list[float], list[float]] = field(default=([], []), repr=False)
+    """The same at each policy's best temperature; empty where the record does not say."""
 
     @property
     def name(self) -> str:
@@ -84,8 +86,11 @@ class Run:
         Raises:
             BadInput: the record has no such metric, or no such samples.
         """
-        if (metric, mode) == ("solved", SAMPLED):
-            return self.final if stage == "final" else self.base
+        if metric == "solved" and mode in (SAMPLED, TSTAR):
+            base, final = (self.base, self.final) if mode == SAMPLED else self.tstar
+            if found := final if stage == "final" else base:
+                return found
+            raise BadInput(f"solved_tstar: {self.name} has no outcomes at T*")
         column = metric if metric in ("solved", "score") or "/" in metric else f"metric/{metric}"
         names = read(self.record, OUTCOMES, lambda: self.record.column_names(OUTCOMES))
         if column not in names:
@@ -93,15 +98,15 @@ class Run:
             raise BadInput(f"--metric {metric}: {self.name} has {', '.join(there)}")
         wanted = ["stage", "mode", "problem", column]
         columns = read(self.record, OUTCOMES, lambda: self.record.read_columns(OUTCOMES, wanted))
-        found: dict[str, list[float]] = defaultdict(list)
+        by_problem: dict[str, list[float]] = defaultdict(list)
         for at, how, problem, value in zip(*(columns[name] for name in wanted), strict=True):
             if (at, how) == (stage, mode):
                 if not is_number(value):
                     raise BadInput(f"--metric {metric}: {self.name} has a sample for which it is no finite number")
-                found[problem].append(float(value))
-        if found.keys() != set(self.problems):
+                by_problem[problem].append(float(value))
+        if by_problem.keys() != set(self.problems):
             raise BadInput(f"{self.name}: no {mode} samples of stage {stage} for every test problem")
-        return [math.fsum(found[problem]) / len(found[problem]) for problem in self.problems]
+        return [math.fsum(by_problem[problem]) / len(by_problem[problem]) for problem in self.problems]
 
 
 def find_record(directory: Path, wanted: str) -> Record:
@@ -229,10 +234,14 @@ def read_run(record: Record) -> Run:
         _mapping(record, "manifest.json", contents["manifest.json"]),
     )
     solved = read(record, OUTCOMES, lambda: _solved(contents[OUTCOMES], summary))
-    ids = tuple(sorted(solved["final"]))
-    base, final = ([solved[stage][problem] for problem in ids] for stage in ("base", "final"))
+    ids = tuple(sorted(solved["final", SAMPLED]))
+    base, final, *tstar = (
+        [solved[stage, mode][problem] for problem in ids if (stage, mode) in solved]
+        for mode in (SAMPLED, TSTAR)
+        for stage in ("base", "final")
+    )
     curve = _curve(record, contents["curve.parquet"])
-    return Run(record, status, summary, manifest, config, curve, ids, base, final)
+    return Run(record, status, summary, manifest, config, curve, ids, base, final, (tstar[0], tstar[1]))
 
 
 def check_seal(record: Record) -> dict[str, bytes]:
@@ -298,28 +307,35 @@ def _curve(record: Record, content: bytes | None) -> list[dict[str, float]]:
     return read(record, "curve.parquet", load)
 
 
-def _solved(content: bytes, summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Per stage and problem id the share of the sampled samples that were solved, as summary.json says."""
+def _solved(content: bytes, summary: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, float]]:
+    """Per stage and mode (sampled, and at T* where that was measured) each problem's share of solved samples.
+
+    Raises:
+        ValueError: they are not of the same problems everywhere, or average to another accuracy than summary.json says.
+    """
     wanted = ["stage", "mode", "problem", "solved"]
     columns = read_columns(content, wanted)
     if set(map(type, columns["problem"])) - {str}:
         raise ValueError("problem must be a text")
-    outcomes: dict[str, dict[str, list[float]]] = {"base": defaultdict(list), "final": defaultdict(list)}
+    outcomes: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for stage, mode, problem, value in zip(*(columns[name] for name in wanted), strict=True):
-        if mode == SAMPLED:
-            outcomes[stage][problem].append(float(value))
+        outcomes[stage, mode][problem].append(float(value))
     shares = {}
-    for stage, problems in outcomes.items():
-        samples = set(map(len, problems.values()))
-        if len(problems) != summary["n_test"] or samples != {summary["test_samples"]}:
-            raise ValueError(f"not n_test problems × test_samples {stage} samples, as summary.json says")
-        shares[stage] = {problem: math.fsum(solved) / len(solved) for problem, solved in problems.items()}
-        if not all(0 <= share <= 1 for share in shares[stage].values()):
-            raise ValueError("solved must be true or false")
-        if abs(math.fsum(shares[stage].values()) / len(problems) - summary[f"accuracy_{stage}"]) > 1e-6:
-            raise ValueError(f"the {stage} samples do not average to accuracy_{stage}, as summary.json says")
-    if shares["base"].keys() != shares["final"].keys():
-        raise ValueError("the base and the final samples are not of the same problems")
+    problems = outcomes["final", SAMPLED].keys()
+    for mode, accuracy in ((SAMPLED, "accuracy"), (TSTAR, "accuracy_tstar")):
+        for stage in ("base", "final") if mode == SAMPLED or mode in {each for _, each in outcomes} else ():
+            found = outcomes[stage, mode]
+            samples = set(map(len, found.values()))
+            if len(found) != summary["n_test"] or (mode == SAMPLED and samples != {summary["test_samples"]}):
+                raise ValueError(f"not n_test problems × test_samples {stage} samples, as summary.json says")
+            if found.keys() != problems:
+                raise ValueError("not all samples are of the same problems")
+            share = {problem: math.fsum(solved) / len(solved) for problem, solved in found.items()}
+            if not all(0 <= value <= 1 for value in share.values()):
+                raise ValueError("solved must be true or false")
+            if abs(math.fsum(share.values()) / len(share) - summary[f"{accuracy}_{stage}"]) > 1e-6:
+                raise ValueError(f"the {stage} samples do not average to {accuracy}_{stage}, as summary.json says")
+            shares[stage, mode] = share
     return shares
 
 

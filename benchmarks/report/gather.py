@@ -20,7 +20,6 @@ from benchmarks.records.reading import NAMES, Run, SetAside, read_runs
 from benchmarks.report.axes import AXES
 from benchmarks.report.judging import Difference, judge
 from benchmarks.report.reaching import Reached, reach
-from tasks.errors import BadInput
 
 STALLED_AFTER_S = 600
 """A running run of which no file has changed for so long may have died without saying so."""
@@ -40,8 +39,8 @@ class Setting:
     that neither controls nor the luckiest of many settings stand for it."""
     wins: list[list[Difference | None]] = field(default_factory=list)
     """[row][column]: the row's accuracy minus the column's, for the plotted ones."""
-    family: int = 0
-    """Comparisons that p-values are corrected for."""
+    detectable: float | None = None
+    """The difference that this design finds in 80 %; None with one seed."""
     apart: str = ""
     """What experiments of the same names differ in that are not compared; empty where there are none."""
     front: dict[str, list[float]] = field(default_factory=dict)
@@ -91,10 +90,7 @@ def gather(directory: Path, now: datetime | None = None) -> Results:
         sorted({experiment.row["algo"] for experiment in experiments}),
         sorted(set_aside),
         [_sign_of_life(run, now or datetime.now(UTC)) for run in runs if run.status != "complete"],
-        {
-            (policy, budget): [_answer(claim, sound, policy, budget) for claim in _claims()]
-            for policy, budget in grounds
-        },
+        {(policy, budget): [answer(claim, sound, policy, budget) for claim in _claims()] for policy, budget in grounds},
         found,
     )
 
@@ -102,14 +98,6 @@ def gather(directory: Path, now: datetime | None = None) -> Results:
 @cache
 def _claims() -> list[Claim]:
     return load_claims()
-
-
-def _answer(claim: Claim, experiments: Sequence[Experiment], policy: str, budget: str) -> Answer:
-    try:
-        return answer(claim, experiments, policy, budget)
-    except BadInput as error:
-        # Records that cannot be judged together must not take the rest of the page with them.
-        return Answer(claim.name, claim.sentence, claim.source, "undecided", f"cannot be judged: {error}", [])
 
 
 def _compare(setting: Setting) -> None:
@@ -138,7 +126,7 @@ def _compare(setting: Setting) -> None:
         own[0] if len(own) == 1 else min(own, key=lambda place: (_departures(fair[place]), place))
         for own in places.values()
     )
-    pairs, setting.family = judge(fair, plotted)
+    pairs, setting.detectable = judge(fair, plotted)
     fair[0].standing = "best"
     for place, experiment in enumerate(fair[1:], 1):
         if found := pairs.get((0, place)):

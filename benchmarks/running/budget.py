@@ -106,7 +106,7 @@ def refuse_unmeasurable(config: RunConfig) -> None:
         )
     if "joules" in limits:
         from benchmarks.running.energy import energy_meter, missing_meter
-        from policies.language_model import choose_device
+        from policies.devices import choose_device
 
         device = choose_device(config.policy.device)
         if energy_meter(device) is None:

@@ -141,7 +141,7 @@ def jobs_of(overrides: Sequence[str], state: Path) -> list[Job]:
 
 def _need(config: RunConfig, task: Task) -> float:
     from benchmarks.running.preflight import memory_need
-    from policies.language_model import choose_device
+    from policies.devices import choose_device
 
     if choose_device(config.policy.device).type != "cuda":
         return float("inf")
@@ -150,7 +150,7 @@ def _need(config: RunConfig, task: Task) -> float:
 
 def device_memory(jobs: Sequence[Job]) -> float:
     """Bytes that are free on the campaign's device."""
-    from policies.language_model import choose_device
+    from policies.devices import choose_device
     from policies.memory import free_memory
 
     return free_memory(choose_device(jobs[0].config.policy.device))[0]

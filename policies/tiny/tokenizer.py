@@ -16,8 +16,8 @@ from tasks.wordle import Wordle
 
 SPECIAL = ("<pad>", "<unk>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 TAGS = ("<think>", "</think>", "<guess>", "</guess>", "</think><guess>")
-WORDLE_RULES = tuple(dict.fromkeys(Wordle.advice.values()))
-GSM_RULES = tuple(dict.fromkeys(GsmSynth.advice.values()))
+WORDLE_RULES = tuple(dict.fromkeys(several[0] for several in Wordle.advice.values()))
+GSM_RULES = tuple(dict.fromkeys(several[0] for several in GsmSynth.advice.values()))
 WORDLE_PHRASES = (
     " guesses left.",
     " guess left.",

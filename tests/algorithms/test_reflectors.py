@@ -75,9 +75,9 @@ def test_every_piece_of_advice_speaks_to_a_fault_that_the_task_can_name() -> Non
     for task in (Wordle(WordleConfig()), GsmSynth(GsmSynthConfig())):
         names = {component.name for component in task.components}
         assert task.advice
-        for fault, sentence in task.advice.items():
+        for fault, sentences in task.advice.items():
             assert fault in names or " " in fault
-            assert sentence.endswith(".")
+            assert all(sentence.endswith(".") for sentence in sentences)
 
 
 @pytest.mark.parametrize(

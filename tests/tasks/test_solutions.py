@@ -39,6 +39,9 @@ def found(text: str) -> list[tuple[str, bool]]:
         ("1/2", None),
         ("1e9", None),
         ("1_000", None),
+        ("\u22125", -5),
+        ("1,2", None),
+        ("1,23,456", None),
         ("0x10", None),
         ("inf", None),
         ("nan", None),
@@ -60,6 +63,7 @@ def test_a_number_is_read_as_prose_writes_it(text: str, value: Fraction | int | 
         ("2×3", 6),
         ("6÷4", Fraction(3, 2)),
         ("20%*50", 10),
+        ("1,2+3", None),
         ("$1,200 + $300", 1500),
         ("-3+5", 2),
         ("2*-3", -6),
@@ -110,6 +114,8 @@ def test_an_expression_has_the_value_that_python_gives_it(expression: str) -> No
     [
         ("3+4=7", [("3+4=7", True)]),
         ("3 + 4 = 8", [("3 + 4 = 8", False)]),
+        ("5\u22123=2", [("5-3=2", True)]),
+        ("3-5 = \u22122", [("3-5 = -2", True)]),
         ("He has 3 x 4 = 12 eggs.", [("3 x 4 = 12", True)]),
         ("3×4=12 and 12÷5=2.4", [("3×4=12", True), ("12÷5=2.4", True)]),
         ("$16 - $3 = $13", [("$16 - $3 = $13", True)]),
@@ -230,7 +236,26 @@ def test_ten_megabytes_of_anything_are_judged_in_a_tenth_of_a_second(
         ("#### 2.50", Fraction(5, 2), Fraction(5, 2)),
         ("####7", 7, 7),
         ("#### 6\n#### 7", 7, 7),
-        ("#### 7 eggs, not 8", 7, 8),
+        ("#### \u22125", -5, -5),
+        ("#### 7 eggs.", 7, 7),
+        ("#### 7%", 7, 7),
+        ("#### 7 eggs, not 8", None, 8),
+        ("#### 5 or 7", None, 7),
+        ("#### 5 or seven", None, 5),
+        ("#### 5/6", None, 6),
+        ("#### 5-10", None, 10),
+        ("#### 2^10", None, 10),
+        ("#### 2^n", None, 2),
+        ("#### 5²", None, 5),
+        ("#### 5 1/2", None, 2),
+        ("#### 5e3", None, 3),
+        ("#### 1,2", None, 2),
+        ("#### 1,234,56", None, 56),
+        ("#### 5\n7", 5, 7),
+        ("10-15", None, 15),
+        ("from 10 to -15", None, -15),
+        ("(-15)", None, -15),
+        ("1,2", None, 2),
         ("The answer is 7.", None, 7),
         ("The answer is $1,234.50!", None, Fraction(2469, 2)),
         ("7 ####", None, 7),
@@ -291,13 +316,14 @@ def test_spans_point_at_what_each_reward_judges() -> None:
 @pytest.mark.parametrize(
     ("action", "feedback"),
     [
-        ("3+4=8\n8*2=17\n#### 17", "3+4=8 is wrong"),
-        ("3+4=7\n7*2=15\n#### 15", "7*2=15 is wrong"),
+        ("3+4=8\n8*2=17\n#### 17", "the sum 3+4=8 is wrong"),
+        ("3+4=7\n7*2=15\n#### 15", "the product 7*2=15 is wrong"),
         ("3+4=7\n#### 7", "each equation is right, but they do not answer the question"),
         ("3+4=7\nseven", "the last line must be #### and the answer"),
         ("#### 7", "no step is written as an equation"),
         ("", "no step is written as an equation\nthe last line must be #### and the answer"),
-        ("3+4=8", "3+4=8 is wrong\nthe last line must be #### and the answer"),
+        ("3+4=8", "the sum 3+4=8 is wrong\nthe last line must be #### and the answer"),
+        ("3+4=7\n#### 7\n#### 7", "#### must be written once, in the last line"),
         ("#### 14", "solved"),
     ],
 )
@@ -307,7 +333,10 @@ def test_the_referee_names_the_first_wrong_equation(action: str, feedback: str) 
 
 def test_the_levels_tell_more_and_more() -> None:
     told = [judge("3+4=8\n#### 8", Fraction(7), level).feedback for level in FeedbackLevel]
-    assert told == ["", "not solved", "3+4=8 is wrong", "3+4=8 is wrong\nthe answer is 7"]
+    wrong = "the sum 3+4=8 is wrong"
+    assert told == ["", "not solved", wrong, f"{wrong}: it is less", f"{wrong}: it is less\nthe answer is 7"]
+    told = judge("3+4=8\n8*2=16\n#### 16", Fraction(14), FeedbackLevel.hint).feedback
+    assert told == "the sum 3+4=8 is wrong: it is 7"
 
 
 SENTENCES = st.builds(

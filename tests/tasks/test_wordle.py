@@ -398,9 +398,16 @@ def test_no_feedback_is_no_text() -> None:
     assert feedbacks("apple", ["paper", "zzzzz", "", "apple"], FeedbackLevel.none) == [""] * 4
 
 
+def test_a_hint_is_the_first_place_of_the_secret_that_no_mark_has_shown() -> None:
+    lines = feedbacks("apple", ["paper", "apart"], FeedbackLevel.hint)
+    assert lines[0].split("\n")[-1] == "'a' must be at position 1"  # p is green in paper, at place 3
+    assert lines[1].split("\n")[-1] == "'a' must be at position 1"  # judged by what was known before the guess
+    assert feedbacks("apple", ["apart", "paper"], FeedbackLevel.hint)[1].split("\n")[-1] == "'p' must be at position 3"
+
+
 def test_only_the_level_solution_tells_the_secret() -> None:
     told = feedbacks("apple", ["paper"], FeedbackLevel.solution)
-    assert told == ["'paper' is not the secret word\nthe secret word is 'apple'"]
+    assert told == ["'paper' is not the secret word\n'a' must be at position 1\nthe secret word is 'apple'"]
 
 
 @pytest.mark.parametrize("level", ["none", "outcome", "diagnostic"])

@@ -1,9 +1,9 @@
-"""What a conformance check finds, and the rules that algorithms and tasks are held to."""
+"""The rules that plugins are held to, and what a check reports where one is broken."""
 
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ ALGORITHM_RULES = {
     "finite": "the weights stay finite",
     "tokens": "it trains on the tokens that were sampled, never on text encoded again",
     "repeatable": "the same seed gives the same run, whatever the global generators hold",
-    "resumes": "if it says that it is resumable, a run that was broken off goes on to the same end",
+    "resumes": "if it is resumable, an interrupted run ends as an uninterrupted one does",
     "isolation": "a run leaves nothing behind that changes another run, its policy or the task",
 }
 TASK_RULES = {
@@ -34,14 +34,23 @@ TASK_RULES = {
     "ending": "nothing scores like solving at once: not losing, not solving later, not ending sooner",
     "junk": "no text makes an episode fail, hang, or count as solved",
 }
+POLICY_RULES = {
+    "repeatable": "the same seed gives the same actions",
+    "tokens": "what is judged is what was sampled, token by token",
+    "logprobs": "the sampler's probabilities are the model's own",
+    "gradients": "an update has a gradient that is finite and not 0",
+    "saves": "saved and loaded again, it is the same policy",
+}
+EACH = 3
+"""Violations of one rule that are reported, at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class RuleViolation:
     """A rule that is broken."""
 
     rule: str
-    """A key of ALGORITHM_RULES or TASK_RULES."""
+    """A key of ALGORITHM_RULES, TASK_RULES or POLICY_RULES."""
     problem: str
     """What was seen, in a sentence."""
 
@@ -49,41 +58,36 @@ class Finding:
 class NotConforming(AssertionError):
     """Rules are broken; the text lists them."""
 
-    def __init__(self, what: str, findings: Sequence[Finding]) -> None:
-        super().__init__("\n".join([f"{what} breaks:", *(f"  {each.rule}: {each.problem}" for each in findings)]))
-        self.findings = tuple(findings)
+    def __init__(self, what: str, violations: Sequence[RuleViolation]) -> None:
+        super().__init__("\n".join([f"{what} breaks:", *(f"  {each.rule}: {each.problem}" for each in violations)]))
+        self.violations = tuple(violations)
 
 
-class Notes:
-    """Findings as they come in, each rule's first few."""
-
-    def __init__(self) -> None:
-        self.findings: list[Finding] = []
+class Violations(list[RuleViolation]):
+    """What a check has found so far: no sentence twice, and of each rule the first few."""
 
     def add(self, rule: str, problem: str) -> None:
-        """Note a broken rule, unless it was noted three times already."""
-        finding = Finding(rule, problem)
-        if finding not in self.findings and sum(each.rule == rule for each in self.findings) < 3:
-            self.findings.append(finding)
+        """Report a broken rule."""
+        found = RuleViolation(rule, problem)
+        if found not in self and sum(each.rule == rule for each in self) < EACH:
+            self.append(found)
 
 
-def config_findings(kind: Kind, found: Any) -> list[Finding]:
+def config_violations(kind: Kind, found: Any) -> Violations:
     """What is wrong with a plugin's class and its Config, without making an instance."""
-    problem = problem_of(kind, found)
-    if problem:
-        return [Finding("config", problem)]
+    violations = Violations()
+    if problem := problem_of(kind, found):
+        violations.add("config", problem)
+        return violations
     schema = found.Config
-    notes = Notes()
-    hints: Mapping[str, Any] = typing.get_type_hints(schema)
+    hints = typing.get_type_hints(schema)
     for each in schema.__mro__[:-1]:
         for key, value in vars(each).items():
-            if not key.startswith("_") and key not in hints and not callable(value) and not _is_descriptor(value):
-                notes.add("config", f"{each.__name__}.{key} has no type, so it is no setting: write {key}: TYPE = ...")
+            method = callable(value) or isinstance(value, property | classmethod | staticmethod)
+            if not (method or key.startswith("_") or key in hints):
+                problem = f"{each.__name__}.{key} has no type, so it is no setting: write {key}: TYPE = ..."
+                violations.add("config", problem)
     for key in schema.__dataclass_fields__:
         if "Any" in str(hints[key]):
-            notes.add("config", f"{schema.__name__}.{key} has the type Any, so no wrong value is ever refused")
-    return notes.findings
-
-
-def _is_descriptor(value: object) -> bool:
-    return isinstance(value, property | classmethod | staticmethod)
+            violations.add("config", f"{schema.__name__}.{key} has the type Any, so no wrong value is ever refused")
+    return violations

@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from benchmarks.config.schema import RunConfig
 
 FIRST = 2
-"""Updates after which a run that never saw a difference is told of."""
+"""Updates after which a run that never saw a difference says so."""
 
 
-def silence(rows: Sequence[Mapping[str, float | None]], config: RunConfig) -> str:
+def no_signal(rows: Sequence[Mapping[str, float | None]], config: RunConfig) -> str:
     """What to say after an update, where no group of the first updates had rewards that differ; nothing otherwise.
 
     A group whose rollouts all score alike has no advantages, whichever algorithm computes them.
