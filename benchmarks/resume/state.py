@@ -73,7 +73,7 @@ class StateStore:
         return bool(self._names())
 
     def newest(self, restore: Callable[[Saved], None] = lambda saved: None) -> Saved | None:
-        """The newest state that is whole; what the log says after it is forgotten.
+        """The newest state that is whole; what the log says after it is forgotten. Where none is, all are removed.
 
         Args:
             restore: takes a state over, or raises, and changes nothing, where it makes no sense.
@@ -98,6 +98,7 @@ class StateStore:
             mine = log[: saved.about["log_bytes"]]
             self._log_size, self._log_check = len(mine), xxhash.xxh3_128(mine)
             return saved
+        self.remove()
         return None
 
     def save(

@@ -85,6 +85,7 @@ def test_a_damaged_log_takes_the_states_that_need_it_along(tmp_path: Path) -> No
     assert found.updates == 3
     log.write_bytes(b"nothing of it")
     assert store.newest() is None
+    assert not store.exist()
 
 
 def test_what_is_left_of_a_kill_at_any_fsync_or_rename_is_whole(
@@ -203,8 +204,7 @@ def test_nothing_is_read_or_written_through_planted_links(tmp_path: Path) -> Non
     store = StateStore(record)
     assert store.newest() is None
     assert len(store.damage) == 3
-    with pytest.raises(OSError, match=r"symbolic link|Too many levels"):
-        save(store, 3)
+    save(store, 3)
     store.remove()
     (record / "state").symlink_to(elsewhere / "state")
     assert store.newest() is None
