@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from benchmarks.records.index import read_index
+from benchmarks.records.mirror import mirror
 from broken_off import SMALL, configured, outcome
 from rich.console import Console
 from test_resume import GRPO
 
 from benchmarks.config.schema import check_config, compose_config
-from benchmarks.records.index import read_index
-from benchmarks.records.mirror import mirror
 from benchmarks.records.record import Record
 from benchmarks.records.store import Store, StoreAway
 from benchmarks.running import store_lock
