@@ -15,13 +15,14 @@ from tasks.errors import require
 if TYPE_CHECKING:
     import torch
 
-    from algorithms.batch import Demonstration, RolloutBatch
+    from algorithms.batch import RolloutBatch
+    from algorithms.micro_batches import Row
     from policies.api import Rollout
     from policies.language_model import LanguageModel
 
 
-SILENT = 1e-6
-"""A group whose scores deviate less than this teaches nothing."""
+ZERO_VARIANCE = 1e-6
+"""A group whose scores have a smaller standard deviation has no signal."""
 
 
 @dataclass(kw_only=True)
@@ -94,8 +95,8 @@ class PolicyGradient(Algorithm):
     def credit(self, batch: RolloutBatch) -> torch.Tensor:
         """Turn verdicts into advantages: float32 [rollouts] or [rollouts, tokens]; higher is better."""
 
-    def demonstrations(self, batch: RolloutBatch) -> Sequence[Demonstration]:
-        """Tokens to train on beside the rollouts, asked for after `credit`; the loss's denominator stays theirs."""
+    def demonstrations(self, batch: RolloutBatch) -> Sequence[Row]:
+        """Rows to train on beside the rollouts, asked for after `credit`; the loss's denominator stays theirs."""
         return ()
 
     def sampling(self) -> Sampling:
@@ -104,10 +105,13 @@ class PolicyGradient(Algorithm):
 
     def facts(self, batch: RolloutBatch) -> dict[str, float]:
         """What the ledger's row says of the rollouts of an update."""
+        from algorithms.reward_correlation import reward_correlations
+
         count = len(batch.rollouts)
         scores = (batch.rewards * batch.weights).sum(1).view(-1, batch.group_size)
-        silent = float((scores.std(1) < SILENT).float().mean())
-        return means(batch, batch.rewards.new_full((count,), 1 / count)) | {"groups_without_signal": silent}
+        no_signal = float((scores.std(1) < ZERO_VARIANCE).float().mean())
+        facts = means(batch, batch.rewards.new_full((count,), 1 / count)) | reward_correlations(batch)
+        return facts | {"groups_without_signal": no_signal}
 
     def trl_settings(self) -> dict[str, Any]:
         """Settings of TRL's GRPOConfig that the algorithm stands for (loss type, clipping, ...)."""
@@ -118,17 +122,17 @@ class PolicyGradient(Algorithm):
         return {}
 
     def restore(self, state: State) -> None:
-        """Take back what `state` said in a run that was broken off."""
+        """Take back what `state` returned in a run that was interrupted."""
 
     def improve(self, policy: LanguageModel, task: Task, session: Session) -> None:
         """Train until the session closes."""
         from algorithms.trainer import RolloutTrainer
-        from algorithms.trainer_state import go_on, trainer_state
+        from algorithms.trainer_state import resume, trainer_state
 
         self.policy, self.task, self.session = policy, task, session
         trainer = RolloutTrainer(self, policy, task, session)
         saved = session.resumable(lambda: trainer_state(trainer))
         if saved is not None:
-            go_on(trainer, saved)
+            resume(trainer, saved)
         if saved is None or session.open():
             trainer.train()

@@ -185,7 +185,7 @@ def claims(
     missing: Annotated[bool, typer.Option("--missing", help="Print the sweeps that would decide the claims.")] = False,
     format: Annotated[str, typer.Option(help="text or json (one object a claim).")] = "text",
 ) -> None:
-    """Answer every claim in conf/claims with supported, refuted or undecided."""
+    """Answer every claim in conf/claims: supported, refuted, equivalent or undecided."""
     from rich.console import Console
 
     from benchmarks.analysis.claims import FORMATS, answer, load_claims, print_missing, render
@@ -197,7 +197,7 @@ def claims(
     say_set_aside(aside)
     answers = [answer(claim, experiments, policy, budget) for claim in load_claims()]
     if missing:
-        print_missing(answers, policy, budget, runs)
+        print_missing(answers, policy, runs)
     else:
         render(answers, format, Console())
 
@@ -279,14 +279,49 @@ def list_names(
 
 @app.command(context_settings=WORDS)
 def check(context: typer.Context) -> None:
-    """Check that a plugin keeps the benchmark's rules: +algo=NAME, task=NAME, or both (NAME or FILE.py:CLASS).
+    """Check that a plugin keeps the benchmark's rules: +algo=NAME, task=NAME, policy=NAME (or FILE.py:CLASS).
 
+    A policy is checked on the task that is named, where no algorithm is: beside one, it is the policy to check with.
     Further KEY=VALUE overrides are taken as in `run`. Exit code 1 where a rule is broken.
     """
     from benchmarks.checking.conformance import check_words
 
     quiet_libraries()
     sys.exit(check_words(context.args, typer.echo))
+
+
+@app.command(context_settings=WORDS)
+def audit(
+    context: typer.Context,
+    problems: Annotated[int, typer.Option(help="Train problems that every player plays.", min=2)] = 100,
+) -> None:
+    """Show what players without a model score on a task: who quits, copies the prompt, guesses, names every answer.
+
+    Arguments: task=NAME (or FILE.py:CLASS) and task.KEY=VALUE. Exit code 1 where one scores as it should not.
+    """
+    from benchmarks.checking.audit import audit_words
+
+    sys.exit(audit_words(context.args, problems, typer.echo))
+
+
+@app.command(context_settings=WORDS)
+def probe(
+    context: typer.Context,
+    batches: Annotated[int, typer.Option(help="Batches of one update's size, the same for every algorithm.")] = 8,
+    held_out: Annotated[int, typer.Option(help="Batches of other problems, for the gradient of P(solved).")] = 24,
+    format: Annotated[str, typer.Option(help="text or json.")] = "text",
+    save: Annotated[bool, typer.Option("--save", help="Keep it under results/probes, as probe.json.")] = False,
+) -> None:
+    """Tell in minutes whether algorithms can differ: their gradients on the same batches, at the starting weights.
+
+    Arguments: +algo=A,B:KEY=VALUE,... (a setting after a colon is that algorithm's alone), and KEY=VALUE as in `run`.
+    """
+    from rich.console import Console
+
+    from benchmarks.checking.probe_command import run_probe
+
+    quiet_libraries()
+    run_probe(context.args, batches, held_out, format, save, Console())
 
 
 @app.command("gpu-check", context_settings=WORDS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import gzip
+import io
 import os
 import stat
 from pathlib import Path
@@ -70,6 +72,19 @@ def read_file(path: Path, largest: int = LARGEST, *, follow: bool = True) -> byt
     return b"".join(pieces)
 
 
-def why(error: OSError | UnicodeDecodeError) -> str:
+def unzipped(content: bytes, largest: int = LARGEST) -> bytes:
+    """What a gzip file's content holds.
+
+    Raises:
+        OSError: it is no gzip, or holds more than `largest` bytes.
+        EOFError, zlib.error: it is damaged.
+    """
+    held = gzip.GzipFile(fileobj=io.BytesIO(content)).read(largest + 1)
+    if len(held) > largest:
+        raise OSError(errno.EFBIG, f"it holds more than {largest / 2**20:g} MiB")
+    return held
+
+
+def why(error: Exception) -> str:
     """The reason alone: an operating system's message holds the whole path, and with it whose home it is in."""
     return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)

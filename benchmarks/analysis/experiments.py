@@ -27,6 +27,8 @@ Matrix = NDArray[np.float64]
 SETTING = ("task", "policy", "warmstart", "budget", "evaluate")
 """Groups of the configuration in which experiments must agree to be compared."""
 SAMPLES = "samples.parquet"
+SOLVED_TSTAR = "solved_tstar"
+"""A metric: solved at the temperature that is best on val for each policy."""
 MEASURING_ONLY = ("budget.checkpoints",)
 """Settings that change when is measured, not what is spent or found."""
 
@@ -63,13 +65,15 @@ class CompleteRun:
         return rows
 
     def outcomes(self, metric: str) -> list[float]:
-        """Per test problem, by id, the mean over its samples of `solved`, `score`, or one of the task's metrics.
+        """Per test problem, by id, the mean over its samples of `solved`, `solved_tstar`, `score`, or a task's metric.
 
         Raises:
             BadInput: the record has no such metric.
         """
         if metric == "solved":
             return self.run.final
+        if metric == SOLVED_TSTAR:
+            return self._at_tstar(1)
         column = metric if metric == "score" else f"metric/{metric}"
         names = self.record.column_names(SAMPLES)
         if column not in names:
@@ -83,6 +87,19 @@ class CompleteRun:
             if stage == "final":
                 found[problem].append(value)
         return [float(np.mean(found[problem])) for problem in self.run.problems]
+
+    def base_outcomes(self, metric: str = "solved") -> list[float]:
+        """The same before improving, of `solved` or `solved_tstar`.
+
+        Raises:
+            BadInput: the record has no outcomes at T*.
+        """
+        return self._at_tstar(0) if metric == SOLVED_TSTAR else self.run.base
+
+    def _at_tstar(self, stage: int) -> list[float]:
+        if not (found := self.run.tstar[stage]):
+            raise BadInput(f"{SOLVED_TSTAR}: {self.record.name} has no outcomes at T*")
+        return found
 
 
 @dataclass(frozen=True)
@@ -126,9 +143,9 @@ class Experiment:
         """
         return np.array([self.runs[seed].outcomes(metric) for seed in seeds])
 
-    def base_matrix(self, seeds: Sequence[int]) -> Matrix:
-        """Shares solved before improving, float64 [seeds, problems]."""
-        return np.array([self.runs[seed].run.base for seed in seeds])
+    def base_matrix(self, seeds: Sequence[int], metric: str = "solved") -> Matrix:
+        """Shares solved (or solved at T*) before improving, float64 [seeds, problems]."""
+        return np.array([self.runs[seed].base_outcomes(metric) for seed in seeds])
 
     def cost(self, axis: str) -> Matrix:
         """What each run spent, float64 [seeds]; NaN where that could not be measured."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.cells import cell_len
@@ -25,16 +25,30 @@ from rich.text import Text
 
 from benchmarks.records.index import Index, read_index
 from benchmarks.records.reading import NAMES, Run
-from benchmarks.wording import COSTS, one_line, percent
+from benchmarks.wording import COSTS, one_line
 from tasks.errors import BadInput
 
 FORMATS = ("text", "json", "csv", "markdown")
 LEFT = ("algo", "status")
 """Columns of text."""
+LEFT_OUT = ("n", "base")
+"""Not in text, which must fit 120 columns: the title has the one, and accuracy less gain is the other."""
 SETTING = ("task", "policy", "budget")
 OUTCOME = (
     *("n_test", "accuracy_base", "accuracy_final", "accuracy_ci_low", "accuracy_ci_high"),
     *("gain", "gain_ci_low", "gain_ci_high"),
+)
+AT_TSTAR = ("gain_tstar", "gain_tstar_ci_low", "gain_tstar_ci_high")
+CAPABILITY = (
+    *(f"{name}_{stage}" for name in ("accuracy_tstar", "tstar", "accuracy_greedy") for stage in ("base", "final")),
+    *(f"pass_at_{k}_{stage}" for k in (1, 4, 8) for stage in ("base", "final")),
+    *("train_gap_base", "train_gap_final", "kl_per_token", "forgotten"),
+)
+"""Of the summary (benchmarks/running/capability.py): means over complete runs, null unless every run has it."""
+SHARPENING = "sharpening?"
+LEGEND = (
+    f"{SHARPENING} a gain at temperature 1 that is not shown at T*, the temperature that is best on val for each "
+    "policy: lowering the temperature of the starting policy may give as much"
 )
 
 
@@ -101,24 +115,30 @@ def experiment_row(runs: Sequence[Run], index: Index) -> dict[str, Any]:
     """The row of one experiment's runs."""
     complete = [run for run in runs if run.status == "complete"]
     counts = Counter(run.status for run in runs)
-    metrics = [run.about["metrics_final"] for run in complete]
-    shared = [name for name in (metrics[0] if metrics else ()) if all(name in found for found in metrics)]
     costs = {key: _mean([run.about[key] for run in complete]) for key in COSTS}
     return {
         **{name: runs[0].about[name] for name in NAMES[:-1]},
         "seeds": [run.about["seed"] for run in complete or runs],
-        **(_outcome(complete, index) if complete else dict.fromkeys(OUTCOME)),
+        **(_outcome(complete, index) if complete else dict.fromkeys((*OUTCOME, *AT_TSTAR, "sharpening"))),
+        **{key: _mean([run.about.get(key) for run in complete]) for key in CAPABILITY},
         **costs,
         "peak_memory_bytes": _mean([run.about["peak_memory_bytes"] for run in complete], max),
         "energy_j": costs["energy_j"],
         "status": runs[0].status if len(counts) == 1 else ", ".join(f"{counts[key]} {key}" for key in sorted(counts)),
-        "metrics_final": {name: _mean([found[name] for found in metrics]) for name in shared},
+        "metrics_final": means_of_shared([run.about["metrics_final"] for run in complete]),
+        "reward_correlations": means_of_shared([run.about["reward_correlations"] for run in complete]),
         "experiment": runs[0].about["experiment"],
     }
 
 
-def _outcome(complete: Sequence[Run], index: Index) -> dict[str, float]:
-    numbers = index.recall(key := index.key("outcome", [complete]), len(OUTCOME))
+def means_of_shared(tables: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
+    """Means of the numbers that every run has, by their names."""
+    shared = [name for name in (tables[0] if tables else ()) if all(name in table for table in tables)]
+    return {name: _mean([table[name] for table in tables]) for name in shared}
+
+
+def _outcome(complete: Sequence[Run], index: Index) -> dict[str, Any]:
+    numbers = index.recall(key := index.key("outcome", [complete]), len(OUTCOME), len(OUTCOME) + len(AT_TSTAR))
     if numbers is None:
         # Only here: numpy would double the time that an empty folder takes.
         from benchmarks.analysis.statistics import accuracy_interval, paired_gain_interval
@@ -126,10 +146,27 @@ def _outcome(complete: Sequence[Run], index: Index) -> dict[str, float]:
         base, final = ([run.base for run in complete], [run.final for run in complete])
         before, after = (_average([_average(row) for row in cells]) for cells in (base, final))
         gain = (after - before, *paired_gain_interval(base, final))
-        numbers = [len(complete[0].problems), before, after, *accuracy_interval(final), *gain]
+        accuracy = accuracy_interval(final, samples=complete[0].about["test_samples"])
+        numbers = [len(complete[0].problems), before, after, *accuracy, *gain]
+        base, final = ([run.tstar[stage] for run in complete] for stage in (0, 1))
+        if all(base) and all(final):
+            before, after = (_average([_average(row) for row in cells]) for cells in (base, final))
+            numbers += [after - before, *paired_gain_interval(base, final)]
         index.remember(key, numbers)
-    found = dict(zip(OUTCOME, numbers, strict=True))
-    return found | {"n_test": int(found["n_test"])}  # The index keeps floats.
+    found: dict[str, Any] = dict.fromkeys(AT_TSTAR) | dict(zip((*OUTCOME, *AT_TSTAR), numbers, strict=False))
+    if not any(run.about["rollouts"] or run.about["updates"] for run in complete):
+        # Nothing was done: before and after are one policy measured twice, and no gain.
+        found |= dict.fromkeys(("gain", "gain_ci_low", "gain_ci_high", *AT_TSTAR))
+    # The index keeps floats.
+    return {name: found[name] for name in (*OUTCOME, *AT_TSTAR)} | {
+        "n_test": int(found["n_test"]),
+        "sharpening": sharpens(found["gain_ci_low"], found["gain_tstar_ci_low"]),
+    }
+
+
+def sharpens(gain_low: float | None, gain_tstar_low: float | None) -> bool | None:
+    """Whether a gain at temperature 1 is not shown at T*, by the lower ends of their intervals; None without both."""
+    return None if gain_low is None or gain_tstar_low is None else gain_low > 0 >= gain_tstar_low
 
 
 def _average(values: Sequence[float]) -> float:
@@ -173,8 +210,10 @@ def _print_csv(rows: Sequence[dict[str, Any]]) -> None:
     flat = []
     for row in rows:
         metrics = {f"metric/{name}": value for name, value in row["metrics_final"].items()}
-        flat.append({**row, "seeds": " ".join(map(str, row["seeds"])), **metrics})
-    columns = [key for key in dict.fromkeys(key for row in flat for key in row) if key != "metrics_final"]
+        correlations = {f"corr/{name}": value for name, value in row["reward_correlations"].items()}
+        flat.append({**row, "seeds": " ".join(map(str, row["seeds"])), **metrics, **correlations})
+    tables = ("metrics_final", "reward_correlations")
+    columns = [key for key in dict.fromkeys(key for row in flat for key in row) if key not in tables]
     writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
@@ -190,7 +229,8 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     lines = shown_cells(rows)
     head = [f"| {' | '.join(lines[0])} |", f"|{' --- |' * len(lines[0])}"]
     body = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line.values())} |" for line in lines]
-    return "\n".join([*head, *body]) + "\n"
+    legend = ["", LEGEND] if any(row["sharpening"] for row in rows) else []
+    return "\n".join([*head, *body, *legend]) + "\n"
 
 
 def _print_text(rows: Sequence[dict[str, Any]], console: Console) -> None:
@@ -199,12 +239,17 @@ def _print_text(rows: Sequence[dict[str, Any]], console: Console) -> None:
         # A file or a pipe has no width of its own; rich would take it for 80 columns.
         console = Console(file=console.file, width=max(console.width, 120))
     for setting, block in groupby(rows, key=lambda row: " · ".join(row[name] for name in SETTING)):
-        lines = _cells(list(block))
+        of_setting = list(block)
+        counts = sorted({row["n_test"] for row in of_setting} - {None})
+        setting += f": {' or '.join(map(str, counts))} test problems, in percent" if counts else ""
+        lines = [{name: line[name] for name in line if name not in LEFT_OUT} for line in _cells(of_setting)]
         widths = [max(map(cell_len, (name, *(line[name] for line in lines)))) for name in lines[0]]
         if sum(widths) + len(widths) - 1 <= console.width:
             _print_lines(setting, lines, widths, console)
         else:
             _print_folded(setting, lines, console)
+    if any(row["sharpening"] for row in rows):
+        console.print(Text(LEGEND), soft_wrap=True)
 
 
 def _print_lines(setting: str, lines: Sequence[dict[str, str]], widths: Sequence[int], console: Console) -> None:
@@ -227,11 +272,12 @@ def _print_folded(setting: str, lines: Sequence[dict[str, str]], console: Consol
     """A table whose cells take several lines where the console is too narrow for it."""
     grid = RichTable(title=Text(setting), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     for name in lines[0]:
-        if name in LEFT:
+        if name == "status" or (name in LEFT and console.width < 110):
             grid.add_column(name, overflow="fold", min_width=8)
         else:
             # Where it is narrow, a number in two lines is better than a number cut short.
-            grid.add_column(name, justify="right", overflow="fold", no_wrap=console.width >= 110)
+            side: Literal["left", "right"] = "left" if name in LEFT else "right"
+            grid.add_column(name, justify=side, overflow="fold", no_wrap=console.width >= 110)
     for line in lines:
         grid.add_row(*map(Text, line.values()))
     console.print(grid, "")
@@ -247,15 +293,22 @@ def _cells(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
             "seeds": str(len(row["seeds"])),
             "n": _shown(str, row["n_test"]),
             "accuracy [95 %]": _shown(_accuracy, *(row[f"accuracy_{key}"] for key in ("final", "ci_low", "ci_high"))),
-            "base": _shown(percent, row["accuracy_base"]),
-            "gain [95 %]": _shown(_gain, row["gain"], row["gain_ci_low"], row["gain_ci_high"]),
+            "base": _shown(_percent, row["accuracy_base"]),
+            "gain [95 %]": _shown(gain_cell, row["gain"], row["gain_ci_low"], row["gain_ci_high"]),
+            "gain at T* [95 %]": _shown(gain_cell, *(row[name] for name in AT_TSTAR)),
             "FLOPs": _shown(COSTS["flops"], row["flops"]),
             "time": _shown(COSTS["wall_s"], row["wall_s"]),
             "memory": _shown(COSTS["peak_memory_bytes"], row["peak_memory_bytes"]),
-            "status": row["status"],
+            "status": _status(row),
         }
         for row in rows
     ]
+
+
+def _status(row: Mapping[str, Any]) -> str:
+    if not row["sharpening"]:
+        return str(row["status"])
+    return SHARPENING if row["status"] == "complete" else f"{row['status']}, {SHARPENING}"
 
 
 def _shown(write: Callable[..., str], *values: Any) -> str:
@@ -263,8 +316,13 @@ def _shown(write: Callable[..., str], *values: Any) -> str:
 
 
 def _accuracy(value: float, low: float, high: float) -> str:
-    return f"{percent(value)} [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{_percent(value)} [{_percent(low)}, {_percent(high)}]"
 
 
-def _gain(value: float, low: float, high: float) -> str:
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def gain_cell(value: float, low: float, high: float) -> str:
+    """A gain and its interval, in points."""
     return f"{100 * value:+z.1f} [{100 * low:+z.1f}, {100 * high:+z.1f}]"

@@ -20,7 +20,7 @@ from benchmarks.config.schema import RunConfig, check_config, compose_config
 from benchmarks.running.machine import meters, peak_flops_per_s, peak_memory
 from benchmarks.running.preflight import memory_need
 from benchmarks.running.rehearsal import Rehearsal, rehearsal
-from benchmarks.running.run import load
+from benchmarks.running.starting import load_start
 from policies.api import Rollout, Sampling
 from policies.language_model import LanguageModel, load_policy
 from policies.source import find_source
@@ -59,7 +59,7 @@ def configured(policy: Sequence[str], device: str, *words: str, algo: str = "grp
 def loaded(config: RunConfig) -> tuple[LanguageModel, Task]:
     """Its policy as it starts, and its task."""
     task: Task = config.task_class(config.task)
-    return load(config, find_source(config.policy), task), task
+    return load_start(config, find_source(config.policy), task), task
 
 
 def trains(policy: Sequence[str], device: str, algo: str, adapter: str) -> str:

@@ -54,13 +54,14 @@ def describe(group: str, name: str) -> str:
 
 def settings(node: DictConfig, prefix: str = "") -> Iterator[Setting]:
     """The settings of a group, those of its parts with dotted keys."""
-    abouts = docstrings(OmegaConf.get_type(node) or dict)
-    for name in node:
+    schema: Any = OmegaConf.get_type(node) or dict
+    abouts = docstrings(schema)
+    for name in map(str, node):
         child, key = node._get_node(name), f"{prefix}{name}"
         if isinstance(child, DictConfig):
             yield from settings(child, f"{key}.")
         elif key != "name":
-            yield Setting(key, _text(node, str(name)), abouts.get(str(name), ""))
+            yield Setting(key, _text(node, name), abouts.get(name, ""))
 
 
 def _text(node: DictConfig, name: str) -> str:

@@ -6,7 +6,7 @@ plugin's dataclass. A package may lay NAME.yaml beside its module, with departur
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarks.config.plugins import KINDS, Plugin, find, from_file, installed, is_file_choice, load, source_file
+from benchmarks.config.plugins import KINDS, Kind, Plugin, find, from_file, installed, is_file_choice, load, source_file
 from benchmarks.config.settings import Settings
 from policies.source import PolicyConfig
 from tasks.errors import BadInput, require
@@ -84,13 +84,14 @@ def class_node(found: Any) -> DictConfig:
 
 
 @cache
-def own_defaults(algorithm: str) -> dict[str, Any]:
-    """An installed algorithm's defaults but for those that follow other settings; empty where it cannot be loaded."""
+def own_defaults(kind: Kind, name: str) -> dict[str, Any]:
+    """An installed plugin's defaults, of settings that follow no other one; empty where it cannot be loaded."""
     try:
-        schema = load(find("algorithms", algorithm)).Config
+        schema = load(find(kind, name)).Config
     except BadInput:
         return {}
-    return {each.name: each.default for each in fields(schema) if SHARED not in each.metadata and each.name != "name"}
+    own = (each for each in fields(schema) if SHARED not in each.metadata and each.name != "name")
+    return {each.name: each.default for each in own if each.default is not MISSING}
 
 
 def store_class(group: str, found: Any) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from benchmarks.config.budget import BudgetConfig
+from benchmarks.config.evaluate import EvaluateConfig
 from benchmarks.records.record import RUNS
 from benchmarks.records.store import Store, is_url
 from policies.adapter import AdapterConfig
@@ -46,33 +47,6 @@ class BatchConfig:
     def __post_init__(self) -> None:
         require(self.problems >= 1, f"batch.problems={self.problems} must be at least 1")
         require(self.group_size >= 2, f"batch.group_size={self.group_size} must be at least 2")
-
-
-@dataclass(kw_only=True)
-class EvaluateConfig:
-    """conf/evaluate/NAME.yaml."""
-
-    name: str = "default"
-    val_problems: int | None = 64
-    """Problems per point of the learning curve; None is all of them."""
-    val_samples: int = 1
-    """Episodes per val problem."""
-    test_problems: int | None = None
-    """Problems of the one test evaluation; None is all of them."""
-    test_samples: int = 2
-    """Episodes per test problem."""
-    temperature: float = 1.0
-    """Of the evaluation's sampling; 0 is greedy."""
-    greedy: bool = True
-    """Whether test problems are also played once each at temperature 0."""
-    batch_size: int = 256
-    """Episodes played side by side, while improving too: a matter of memory and speed."""
-
-    def __post_init__(self) -> None:
-        for name in ("val_problems", "val_samples", "test_problems", "test_samples", "batch_size"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"evaluate.{name}={value} must be at least 1")
-        require(self.temperature >= 0, f"evaluate.temperature={self.temperature:g} must be 0 (greedy) or above")
 
 
 @dataclass(kw_only=True)

@@ -194,8 +194,9 @@ def _read(folder: Path) -> _Kept | None:
         return _Kept(row | {"reason": str(damage)}, b"")
     row |= {"status": run.status, "about": run.about, "problems": run.problems, "seal": run.seal}
     details = run.details()
+    answers = [details.base, details.final, details.base_tstar, details.final_tstar]
     # A line each: in JSON that was read, a line break is a blank between values and nothing else.
-    lines = [details.manifest.replace("\n", " "), details.curve, json.dumps([details.base, details.final])]
+    lines = [details.manifest.replace("\n", " "), details.curve, json.dumps(answers)]
     return _Kept(row, gzip.compress("\n".join(lines).encode(), compresslevel=1))
 
 
@@ -218,9 +219,10 @@ class _Packed:
         # A cache that cannot be read is no cache: whatever is wrong with it, the record tells the same again.
         try:
             manifest, curve, answers = _unpacked(packed, LARGEST_DETAILS)[0].split(b"\n")
-            base, final = json.loads(answers)
-            if all(len(shares) == len(row["problems"]) and _are_shares(shares) for shares in (base, final)):
-                return Details(manifest.decode(), curve.decode(), base, final)
+            base, final, *tstar = json.loads(answers)
+            sizes = {len(base), len(final), *map(len, filter(None, tstar))}
+            if sizes == {len(row["problems"])} and all(map(_are_shares, (base, final, *tstar))):
+                return Details(manifest.decode(), curve.decode(), base, final, *tstar)
         except Exception:
             pass
         try:

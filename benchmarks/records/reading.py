@@ -22,13 +22,14 @@ from tasks.files import why
 
 T = TypeVar("T")
 NAMES = ("algo", "task", "policy", "budget", "experiment")
-TABLES_OF_NUMBERS = ("metrics_final", "metrics_base", "phases")
+TABLES_OF_NUMBERS = ("metrics_final", "metrics_base", "phases", "reward_correlations")
 OPTIONAL = ("dollars", "cpu_s", "gpu_s", "mfu")
 """Costs that not every summary has."""
 LARGEST_SEAL = 2**20
 """Bytes: some ten thousand hashes."""
 FILES = ("status", "config.yaml", "manifest.json", "summary.json", "samples.parquet", "ledger.parquet", "curve.parquet")
 """What makes a folder a record, whole or not."""
+OUTCOMES = "outcomes.parquet"
 MUST_BE_SEALED = ("config.yaml", "manifest.json", "summary.json", "samples.parquet", "curve.parquet")
 Answers = dict[str, float]
 """Per problem id, the share of its samples that were solved."""
@@ -54,6 +55,9 @@ class Details:
     base: list[float]
     final: list[float]
     """Per test problem, in the order of `Run.problems`, the share of its samples that were solved before and after."""
+    base_tstar: list[float]
+    final_tstar: list[float]
+    """The same at each policy's best temperature; empty where the record does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,12 @@ class Run:
     def final(self) -> list[float]:
         """The same after improving."""
         return self.details().final
+
+    @property
+    def tstar(self) -> tuple[list[float], list[float]]:
+        """The same before and after, each at the policy's best temperature; empty where the record does not say."""
+        details = self.details()
+        return details.base_tstar, details.final_tstar
 
 
 def find_record(directory: Path, wanted: str) -> Record:
@@ -178,14 +188,15 @@ def read_run(record: Record) -> Run:
     if status != "complete":
         plan = read_plan(record)
         curve = read(record, "curve.parquet", lambda: _curve(record)) if _has(record, "curve.parquet") else "[]"
-        details = Details(_text(record, "manifest.json"), curve, [], [])
+        details = Details(_text(record, "manifest.json"), curve, [], [], [], [])
         return Run(record.name, status, plan, (), "", lambda: details)
     summary = read_summary(record)
     base, final = read(record, "samples.parquet", lambda: _answers(record, summary))
     curve = read(record, "curve.parquet", lambda: _curve(record))
     seal = check_seal(record)
     ids = sorted(final)
-    answers = ([shares[problem] for problem in ids] for shares in (base, final))
+    tstar = read(record, OUTCOMES, lambda: _tstar(record, summary, ids)) if _has(record, OUTCOMES) else ()
+    answers = ([shares[problem] for problem in ids] if shares else [] for shares in (base, final, *(tstar or ({}, {}))))
     details = Details(_text(record, "manifest.json"), curve, *answers)
     return Run(record.name, status, summary, tuple(ids), seal, lambda: details)
 
@@ -265,6 +276,25 @@ def _answers(record: Record, summary: Mapping[str, Any]) -> tuple[Answers, Answe
     return shares["base"], shares["final"]
 
 
+def _tstar(record: Record, summary: Mapping[str, Any], ids: Sequence[str]) -> tuple[Answers, Answers]:
+    """Per problem the share of its samples at T* that were solved, before and after."""
+    columns = record.read_columns(OUTCOMES, ["stage", "mode", "problem", "solved"])
+    outcomes: dict[str, dict[str, list[float]]] = {"base": defaultdict(list), "final": defaultdict(list)}
+    rows = zip(columns["stage"], columns["mode"], columns["problem"], columns["solved"], strict=True)
+    for stage, mode, problem, solved in rows:
+        if mode == "tstar":
+            outcomes[stage][problem].append(float(solved))
+    shares = [{problem: math.fsum(each) / len(each) for problem, each in outcomes[stage].items()} for stage in outcomes]
+    for stage, found in zip(outcomes, shares, strict=True):
+        if sorted(found) != list(ids):
+            raise ValueError(f"the {stage} outcomes at T* are not of the problems of samples.parquet")
+        if abs(math.fsum(found.values()) / len(found) - summary[f"accuracy_tstar_{stage}"]) > 1e-6:
+            raise ValueError(
+                f"the {stage} outcomes at T* do not average to accuracy_tstar_{stage}, as summary.json says"
+            )
+    return shares[0], shares[1]
+
+
 def read_summary(record: Record) -> dict[str, Any]:
     """The summary of a complete run, checked.
 
@@ -283,6 +313,7 @@ def read_summary(record: Record) -> dict[str, Any]:
         **dict.fromkeys(("updates", "tokens_prompt", "evaluate_wall_s"), lambda value: is_number(value, 0)),
         **dict.fromkeys(TABLES_OF_NUMBERS, lambda value: type(value) is dict and all(map(_is_name, value))),
     }
+    summary.setdefault("reward_correlations", {})  # Records of earlier versions have none.
     missing = [key for key in checks if key not in summary]
     if missing:
         raise Damaged(f"summary.json: lacks {', '.join(missing)}")

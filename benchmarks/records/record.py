@@ -24,7 +24,7 @@ from tasks.files import read_file
 
 Status = Literal["running", "complete", "interrupted", "failed"]
 RECORD_VERSION = 1
-TABLES = ("ledger.parquet", "curve.parquet", "samples.parquet", "greedy.parquet")
+TABLES = ("ledger.parquet", "curve.parquet", "samples.parquet", "greedy.parquet", "outcomes.parquet")
 KEPT = re.compile(r"[a-z][a-z0-9_]{0,40}\.parquet")
 RUNS = Path("results/runs")
 """Where records go unless results.dir says otherwise."""

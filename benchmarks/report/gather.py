@@ -24,7 +24,6 @@ from benchmarks.records.reading import NAMES, Damaged, Run, is_number
 from benchmarks.report.axes import AXES, TOTALS
 from benchmarks.report.judging import Difference, judge
 from benchmarks.report.reaching import Reached, reach
-from tasks.errors import BadInput
 
 STALLED_AFTER_S = 600
 """A running run of which no file has changed for so long may have died without saying so."""
@@ -75,8 +74,8 @@ class Setting:
     that neither controls nor the luckiest of many settings stand for it."""
     wins: list[list[Difference | None]] = field(default_factory=list)
     """[row][column]: the row's accuracy minus the column's, for the plotted ones."""
-    family: int = 0
-    """Comparisons that p-values are corrected for."""
+    detectable: float | None = None
+    """The difference that this design finds in 80 %; None with one seed."""
     apart: str = ""
     """What experiments of the same names differ in that are not compared; empty where there are none."""
     front: dict[str, list[float]] = field(default_factory=dict)
@@ -124,10 +123,7 @@ def gather(directory: Path, now: datetime | None = None) -> Results:
         sorted({experiment.row["algo"] for experiment in experiments}),
         sorted(set_aside),
         [_sign_of_life(directory, run, now or datetime.now(UTC)) for run in index.runs if run.status != "complete"],
-        {
-            (policy, budget): [_answer(claim, sound, policy, budget) for claim in _claims()]
-            for policy, budget in grounds
-        },
+        {(policy, budget): [answer(claim, sound, policy, budget) for claim in _claims()] for policy, budget in grounds},
         len(index.runs) + len(index.set_aside),
     )
 
@@ -135,14 +131,6 @@ def gather(directory: Path, now: datetime | None = None) -> Results:
 @cache
 def _claims() -> list[Claim]:
     return load_claims()
-
-
-def _answer(claim: Claim, experiments: Sequence[Compared], policy: str, budget: str) -> Answer:
-    try:
-        return answer(claim, experiments, policy, budget)
-    except BadInput as error:
-        # Records that cannot be judged together must not take the rest of the page with them.
-        return Answer(claim.name, claim.sentence, claim.source, "undecided", f"cannot be judged: {error}", [])
 
 
 def _experiment(runs: Sequence[Run], index: Index, set_aside: list[tuple[str, str]]) -> Experiment | None:
@@ -181,7 +169,7 @@ def _compare(setting: Setting, index: Index) -> None:
         own[0] if len(own) == 1 else min(own, key=lambda place: (_departures(fair[place][1]), place))
         for own in places.values()
     )
-    pairs, setting.family = judge([sound for _, sound in fair], plotted, index)
+    pairs, setting.detectable = judge([sound for _, sound in fair], plotted, index)
     fair[0][0].standing = "best"
     for place, (experiment, _) in enumerate(fair[1:], 1):
         if found := pairs.get((0, place)):
@@ -196,7 +184,7 @@ def _compare(setting: Setting, index: Index) -> None:
 
 def _departures(experiment: Compared) -> int:
     """How many of its algorithm's settings are not the defaults; 0 where the algorithm is not installed."""
-    preset = own_defaults(experiment.algo)
+    preset = own_defaults("algorithms", experiment.algo)
     found = experiment.first.config
     return sum(found.get(f"algo.{key}", value) != value for key, value in preset.items())
 

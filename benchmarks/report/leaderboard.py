@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from benchmarks.analysis.table import SETTING
-from benchmarks.report.answer import p_words
 from benchmarks.report.conditions import conditions
 from benchmarks.report.gather import Experiment, Results, Setting
 from benchmarks.wording import COSTS, one_line, percent
@@ -86,7 +85,6 @@ def matrix(setting: Setting) -> dict[str, Any]:
     """Every pair of the plotted experiments: row minus column."""
     return {
         "labels": [one_line(experiment.label) for experiment in setting.plotted],
-        "family": setting.family,
         "cells": [
             [
                 None
@@ -94,10 +92,8 @@ def matrix(setting: Setting) -> dict[str, Any]:
                 else {
                     "effect": round(100 * found.effect, 1),
                     "interval": f"{100 * found.low:+.1f}, {100 * found.high:+.1f}",
-                    "p": p_words(found.p_holm),
                     "decided": found.decided,
-                    "seeds": len(found.seeds),
-                    "left_out": list(found.left_out),
+                    "seeds": found.seeds,
                 }
                 for found in row
             ]

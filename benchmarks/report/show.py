@@ -102,6 +102,9 @@ def _header(record: Record) -> list[str]:
         accuracy += f" ({found['n_test']} problems × {found['test_samples']} samples)"
         lines.append(f"{accuracy}, stopped by {found['stopped_by']}")
         lines.append(", ".join(f"{key} {write(found[key])}" for key, write in COSTS.items() if found[key] is not None))
+        correlations = ", ".join(f"{name} {value:.2f}" for name, value in found["reward_correlations"].items())
+        if correlations:
+            lines.append(f"rewards, correlation within groups: {correlations}")
     return lines
 
 

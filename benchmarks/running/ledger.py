@@ -51,15 +51,15 @@ class Ledger:
             self._read[f"{self._stack[-1]}/{name}"] += readings[name] - mark
         self._marks = readings
 
-    def lend(self) -> dict[str, float]:
+    def drain(self) -> dict[str, float]:
         """What this process's meters, not its clock, read since the last call: `PHASE/METER`."""
         self._tick()
         read = {key: value for key, value in self._read.items() if not key.endswith("/wall_s")}
         self._read.clear()
         return read
 
-    def take_in(self, read: Mapping[str, float]) -> None:
-        """Book what another process of the same run lent."""
+    def merge(self, read: Mapping[str, float]) -> None:
+        """Book what another process of the same run drained."""
         for key, value in read.items():
             self.totals[key] += value
 
@@ -128,7 +128,7 @@ class Ledger:
         return {"totals": dict(self.totals), "booked": self._booked}
 
     def restore(self, state: Mapping[str, Mapping[str, float]], rows: Iterable[dict[str, float | None]]) -> None:
-        """Go on from an earlier process's state and rows; what was booked in this one until now is added."""
+        """Resume from an earlier process's state and rows; what was booked in this one until now is added."""
         for key, value in state["totals"].items():
             self.totals[key] += value
         self._booked = dict(state["booked"])
@@ -173,6 +173,15 @@ class Ledger:
     def _counts(self, phase: str) -> bool:
         """Whether a phase is charged to the algorithm."""
         return phase not in APART or phase in self.charged
+
+    def means(self, prefix: str) -> dict[str, float]:
+        """Means of the columns with a prefix over the updates that have them, by the rest of the columns' names."""
+        found: dict[str, list[float]] = defaultdict(list)
+        for row in self.rows:
+            for key, value in row.items():
+                if key.startswith(prefix) and value is not None:
+                    found[key.removeprefix(prefix)].append(value)
+        return {name: sum(values) / len(values) for name, values in found.items()}
 
     def phases(self) -> dict[str, float]:
         """Wall seconds by phase up to now; they sum to the run's wall time."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from algorithms.policy_gradient import PolicyGradient
 from benchmarks.wording import memory
 from policies.source import Source, offline_ways
-from tasks.api import Task
+from tasks.api import SPLITS, Task
 from tasks.errors import BadInput, require
 
 if TYPE_CHECKING:
@@ -28,13 +28,16 @@ EXPANDED = 32
 
 
 def refuse_unfit(config: RunConfig, source: Source, task: Task) -> None:
-    """Refuse what this machine cannot do.
+    """Refuse what this machine cannot do, and a task that leaves nothing to do.
 
     Raises:
-        BadInput: no such device or numbers, or less free memory than is certainly needed.
+        BadInput: a split without problems, no such device or numbers, or less free memory than is certainly needed.
     """
+    for split in SPLITS:
+        way = f"raise task.{split}" if split != "train" else "lower task.val and task.test"
+        require(len(task.problems(split)) > 0, f"task={task.name} has no {split} problems; {way}, or give it more")
     from policies.adapter import check_quantisation
-    from policies.language_model import choose_device, choose_dtype
+    from policies.devices import choose_device, choose_dtype
     from policies.memory import free_memory
 
     device = choose_device(config.policy.device)
@@ -64,7 +67,7 @@ def refuse_unfit_warm_start(config: RunConfig, source: Source, task: Task) -> No
     Raises:
         BadInput: less free memory than is certainly needed.
     """
-    from policies.language_model import choose_device
+    from policies.devices import choose_device
     from policies.memory import free_memory
 
     assert config.warmstart is not None
@@ -88,7 +91,7 @@ def _told(certain: float, free: float, total: float) -> str:
 def warm_start_need(config: RunConfig, source: Source, task: Task) -> Need:
     """What making the warm start needs on the device, by formula."""
     from policies.adapter import AdapterConfig
-    from policies.language_model import choose_device, choose_dtype, trains_in_bf16
+    from policies.devices import choose_device, choose_dtype, trains_in_bf16
     from policies.memory import Load, need, skeleton
 
     warm = config.warmstart
@@ -113,7 +116,7 @@ def updates_weights(config: RunConfig) -> bool:
 
 def memory_need(config: RunConfig, source: Source, task: Task) -> Need:
     """What a run needs on its device, by formula."""
-    from policies.language_model import choose_device, choose_dtype, trains_in_bf16
+    from policies.devices import choose_device, choose_dtype, trains_in_bf16
     from policies.memory import need, skeleton
 
     device = choose_device(config.policy.device)
@@ -150,7 +153,7 @@ def widest(config: RunConfig, task: Task) -> Load:
 
 def memory_lines(config: RunConfig, source: Source, task: Task) -> list[str]:
     """What `run --dry-run` says of memory."""
-    from policies.language_model import choose_device
+    from policies.devices import choose_device
     from policies.memory import free_memory
 
     found = memory_need(config, source, task)
@@ -195,7 +198,7 @@ def refuse_unmeasurable(config: RunConfig) -> None:
         )
     if "joules" in limits:
         from benchmarks.running.energy import energy_meter, missing_meter
-        from policies.language_model import choose_device
+        from policies.devices import choose_device
 
         device = choose_device(config.policy.device)
         if energy_meter(device) is None:

@@ -128,7 +128,7 @@ def refuse_undividable(config: RunConfig, task: Task) -> None:
 def _refuse_missing_gpu(config: RunConfig) -> None:
     import torch
 
-    from policies.language_model import choose_device
+    from policies.devices import choose_device
 
     if choose_device(config.policy.device).type == "cuda":
         there, wanted = torch.cuda.device_count(), ranks.local_rank() + 1

@@ -124,7 +124,7 @@ def jobs_of(overrides: Sequence[str], state: Path) -> list[Job]:
 
 def _need(run: PlannedRun) -> float:
     from benchmarks.running.preflight import memory_need
-    from policies.language_model import choose_device
+    from policies.devices import choose_device
 
     if choose_device(run.config.policy.device).type != "cuda":
         return float("inf")
@@ -133,7 +133,7 @@ def _need(run: PlannedRun) -> float:
 
 def device_memory(jobs: Sequence[Job]) -> float:
     """Bytes that are free on the campaign's device."""
-    from policies.language_model import choose_device
+    from policies.devices import choose_device
     from policies.memory import free_memory
 
     return free_memory(choose_device(jobs[0].run.config.policy.device))[0]

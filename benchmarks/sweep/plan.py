@@ -17,10 +17,10 @@ from benchmarks.config.schema import RunConfig
 from benchmarks.running.ledger import Ledger
 from benchmarks.running.preflight import asks_endpoint, memory_lines, refuse_unfit, refuse_unmeasurable
 from benchmarks.running.rehearsal import rehearsal
-from benchmarks.running.run import equip, load
+from benchmarks.running.starting import equip, load_start
 from benchmarks.wording import duration, memory, scientific
 from policies.source import find_source
-from tasks.api import Split, Task
+from tasks.api import Task
 
 REHEARSED = 2
 """Updates that are made for the estimate and thrown away."""
@@ -85,7 +85,7 @@ def estimate(config: RunConfig) -> Estimate:
     algorithm = config.algorithm_class(config.algo)
     ledger = Ledger(prices=config.budget.prices())
     with ledger.phase("load"):
-        policy = load(config, find_source(config.policy), task)
+        policy = load_start(config, find_source(config.policy), task)
         equip(ledger, policy)
     updates = min(REHEARSED, config.budget.updates or REHEARSED)
     with rehearsal(config, policy, task, updates, ledger) as session:
@@ -114,7 +114,7 @@ def extrapolate(config: RunConfig, ledger: Ledger, task: Task) -> Estimate:
     needed = {name: math.ceil(limit / rates[name]) for name, limit in config.budget.limits().items() if name in rates}
     stopped_by = min(needed, key=needed.__getitem__)
     updates = needed[stopped_by]
-    episodes = _evaluation_episodes(config, task, min(updates, config.budget.checkpoints))
+    episodes = config.evaluate.episodes(task, 1 + min(updates, config.budget.checkpoints))
     rollouts, rows = ledger.total("rollouts"), ledger.by_phase()
     share = episodes / rollouts if rollouts else 0.0
     play = rows.get("rollout", {})
@@ -134,18 +134,6 @@ def extrapolate(config: RunConfig, ledger: Ledger, task: Task) -> Estimate:
         peak_memory_bytes=peaks[0] or 0.0,
         rehearsal_s=sum(ledger.phases().values()),
     )
-
-
-def _evaluation_episodes(config: RunConfig, task: Task, points: int) -> int:
-    """Episodes of all evaluations: the curve's, and twice the test's."""
-    evaluate = config.evaluate
-
-    def count(split: Split, wanted: int | None) -> int:
-        there = len(task.problems(split))
-        return there if wanted is None else min(wanted, there)
-
-    test = count("test", evaluate.test_problems) * (evaluate.test_samples + evaluate.greedy)
-    return int((points + 1) * count("val", evaluate.val_problems) * evaluate.val_samples + 2 * test)
 
 
 def _lines(config: RunConfig, found: Estimate) -> list[str]:

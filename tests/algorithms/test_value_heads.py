@@ -31,7 +31,7 @@ def with_states(batch: RolloutBatch, states: list[float]) -> RolloutBatch:
 def test_heads_begin_as_the_mean_of_each_component() -> None:
     returns = torch.tensor([[[1.0, 4.0]], [[3.0, math.nan]]])
     heads = ValueHeads(torch.zeros(2, 1, 3), returns, 0.01)
-    assert heads.foretell(torch.randn(5, 2, 3))[0, 0].tolist() == [2.0, 4.0]
+    assert heads.predict(torch.randn(5, 2, 3))[0, 0].tolist() == [2.0, 4.0]
 
 
 def test_heads_learn_what_the_state_tells() -> None:
@@ -43,22 +43,22 @@ def test_heads_learn_what_the_state_tells() -> None:
     heads = ValueHeads(hidden, returns, 0.05)
     for _ in range(50):
         heads.learn(hidden, returns)
-    error = (heads.foretell(hidden) - returns).abs()
+    error = (heads.predict(hidden) - returns).abs()
     assert error.nan_to_num(0.0).max() < 0.05
-    assert bool(heads.foretell(hidden)[::2, 1].isnan().all())
+    assert bool(heads.predict(hidden)[::2, 1].isnan().all())
 
 
 def test_the_outcome_of_an_update_is_not_in_its_own_baseline() -> None:
     algorithm = VectorGRPO(CONFIG)
     batch = with_states(batch_of(rollout((1, 0)), rollout((0, 0)), group_size=2), [1.0, -1.0])
     first = algorithm.credit(batch)
-    # Both were foretold as the mean of the component, 1/2; only then the heads learned.
+    # Both were predicted as the mean of the component, 1/2; only then the heads learned.
     assert first[0, 0] == pytest.approx(0.5, abs=1e-6)
     assert first[1, 0] == pytest.approx(-0.5, abs=1e-6)
     assert algorithm.credit(batch)[0, 0] < 0.5
 
 
-def test_a_return_that_was_foretold_earns_no_credit() -> None:
+def test_a_return_that_was_predicted_earns_no_credit() -> None:
     algorithm = VectorGRPO(CONFIG)
     batch = with_states(batch_of(rollout((1, 0)), rollout((0, 0)), group_size=2), [1.0, -1.0])
     for _ in range(200):

@@ -103,7 +103,37 @@ def test_a_state_seen_once_falls_back_to_the_group() -> None:
     assert torch.equal(*both)
 
 
-@given(PAIRS, st.integers(1, 3), st.sampled_from(["group", "state"]))
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=8, max_size=8, unique=True))
+def test_credit_has_unit_rms_over_action_tokens_however_narrow_the_spans(pairs: list[tuple[float, float]]) -> None:
+    for spans in (None, {"a": (0, 1), "b": (2, 3)}):
+        batch = batch_of(*(rollout(pair, spans=spans) for pair in pairs), group_size=4)
+        credit = vector().credit(batch)
+        squares = credit[batch.action_mask].square()
+        if squares.max() > 0.5:  # not only rounding
+            assert float(squares.sum() / (batch.action_mask.sum() * 7 / 8)) == pytest.approx(1, abs=2e-2)
+
+
+def test_the_outcome_baseline_compares_rollouts_that_did_alike_before() -> None:
+    """A later span is judged against rollouts whose earlier span did as well (2602.10231)."""
+    spans = {"a": (0, 1), "b": (1, 3)}
+    pairs = [(1, 1), (1, 0), (-1, 0), (-1, -1)]
+    batch = batch_of(*(rollout(pair, spans=spans) for pair in pairs), group_size=4)
+    group, outcome = (vector(batch_step=False, baseline=name).credit(batch) for name in ("group", "outcome"))
+    assert group[1, 1] == pytest.approx(0, abs=1e-6)
+    assert group[2, 1] == pytest.approx(0, abs=1e-6)
+    signs = torch.sign(outcome[:, 1]).tolist()
+    assert signs == [1, -1, 1, -1]
+    assert torch.sign(outcome[:, 0]).tolist() == [1, 1, -1, -1]
+
+
+def test_the_outcome_of_a_turn_is_that_of_the_turn_before() -> None:
+    rows = [((1, 0), (1, 0)), ((1, 0), (0, 0)), ((0, 0), (0, 0)), ((0, 0), (-1, 0))]
+    batch = batch_of(*(rollout(*turns) for turns in rows), group_size=4)
+    credit = vector(batch_step=False, baseline="outcome", discount=0.0).credit(batch)
+    assert torch.sign(credit[:, 4]).tolist() == [1, -1, 1, -1]
+
+
+@given(PAIRS, st.integers(1, 3), st.sampled_from(["group", "state", "outcome"]))
 def test_credit_is_finite_whatever_the_rewards(pairs: list[tuple[float, float]], turns: int, baseline: str) -> None:
     rollouts = [rollout(*[pair] * (1 + index % turns)) for index, pair in enumerate(pairs)]
     credit = vector(baseline=baseline).credit(batch_of(*rollouts, group_size=4))
@@ -132,13 +162,13 @@ def test_spans_of_real_actions_are_found_in_the_sampled_tokens(tiny: LanguageMod
     rollouts, _ = tiny.play(task, task.problems("train")[:4], 4, Sampling(), 0)
     batch = build_batch(rollouts, 4, task.components, torch.device("cpu"), tiny.chat.token_ends)
     mask = batch.span_mask()
-    consistent = [component.name for component in task.components].index("consistent")
+    valid = [component.name for component in task.components].index("valid")
     checked = 0
     for b, each in enumerate(rollouts):
         for turn in each.turns:
-            if "consistent" in turn.verdict.spans:
-                low, high = turn.verdict.spans["consistent"]
-                chosen = mask[b, turn.start : turn.end, consistent]
+            if "valid" in turn.verdict.spans:
+                low, high = turn.verdict.spans["valid"]
+                chosen = mask[b, turn.start : turn.end, valid]
                 ids = torch.tensor(each.completion_ids[turn.start : turn.end])[chosen]
                 assert tiny.chat.text(ids.tolist()) == turn.action[low:high]
                 checked += 1

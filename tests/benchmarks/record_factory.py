@@ -27,6 +27,7 @@ DAMAGE: dict[str, tuple[dict[str, Any], str]] = {
     "a negative cost": ({"wall_s": -1.0}, "impossible value of wall_s"),
     "an integer beyond all floats": ({"rollouts": 10**400}, "impossible value of rollouts"),
     "a truth value for a number": ({"rollouts": True}, "impossible value of rollouts"),
+    "a correlation that is no number": ({"reward_correlations": {"sum_solved": "1"}}, "impossible value of sum_solved"),
     "metrics that are no numbers": ({"metrics_final": {"solved": None}}, "impossible value of solved"),
     "a name that steers the terminal": ({"algo": "grpo\x1b[2J"}, "impossible value of algo"),
     "an accuracy other than the samples'": ({"accuracy_final": 0.7}, "accuracy_final"),
@@ -82,6 +83,7 @@ def write_record(
     status: Status = "complete",
     base: Sequence[Sequence[bool]] = ((False, False), (False, True)),
     final: Sequence[Sequence[bool]] = ((True, False), (True, True)),
+    tstar: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None,
     actions: Sequence[str] = ("<think></think><guess>crane</guess>",),
     problem: str = "",
     started: str = "2026-11-23T10:00:00+00:00",
@@ -94,6 +96,7 @@ def write_record(
     Args:
         directory: of all records.
         base, final: outcomes [problems, samples] of the test evaluations.
+        tstar: the same at T*, before and after; None writes no such outcomes.
         problem: name of every problem, before its number; the task's own names if empty.
         actions: the turns of every sample; only the last can solve the problem.
         without: files to leave out.
@@ -115,6 +118,11 @@ def write_record(
             rows = [{**row, "problem": row["problem"].replace("wordle/word", problem)} for row in rows]
         record.write_rows("samples.parquet", rows)
         about = {**groups, "seed": seed, "experiment": experiment}
+        if tstar is not None:
+            stages = dict(zip(("base", "final"), tstar, strict=True))
+            rows = [row for stage, solved in stages.items() for row in tstar_rows(stage, solved)]
+            record.write_rows("outcomes.parquet", rows)
+            about |= {f"accuracy_tstar_{stage}": float(solved.mean()) for stage, solved in stages.items()}
         summary = {**about, **measured(np.array(base, dtype=float), np.array(final, dtype=float)), **changes}
         record.write_json("summary.json", {key: value for key, value in summary.items() if key not in lacking})
     record.write_status(status)
@@ -149,6 +157,22 @@ def measured(base: np.ndarray[Any, Any], final: np.ndarray[Any, Any]) -> dict[st
         "peak_memory_bytes": 600 * 2**20,
         "energy_j": None,
     }
+
+
+def tstar_rows(stage: str, solved: np.ndarray[Any, Any]) -> list[Mapping[str, Any]]:
+    """Rows of outcomes.parquet for outcomes [problems, samples] at T*; those at temperature 1 are the opposite."""
+    return [
+        {
+            "stage": stage,
+            "mode": mode,
+            "problem": f"wordle/word{problem}",
+            "sample": sample,
+            "solved": bool(each) == same,
+        }
+        for mode, same in (("tstar", True), ("sampled", False))
+        for problem, samples in enumerate(solved)
+        for sample, each in enumerate(samples)
+    ]
 
 
 def sample_rows(stage: str, outcomes: Sequence[Sequence[bool]], actions: Sequence[str]) -> list[Mapping[str, Any]]:

@@ -165,7 +165,7 @@ def test_a_change_of_the_statistics_reads_no_record_again_and_computes_anew(tmp_
     write_record(tmp_path, final=ALL)
     first, code = read_table(tmp_path), index_module._code
     monkeypatch.setattr(index_module, "_code", lambda room="": code(room) if room else "another version")
-    monkeypatch.setattr("benchmarks.analysis.statistics.accuracy_interval", lambda final: (0.25, 0.75))
+    monkeypatch.setattr("benchmarks.analysis.statistics.accuracy_interval", lambda final, samples: (0.25, 0.75))
     read_folders.clear()
     (row,), (before,) = read_table(tmp_path).rows, first.rows
     assert read_folders == []

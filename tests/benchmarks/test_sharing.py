@@ -140,7 +140,7 @@ def test_a_run_whose_machine_dies_goes_on_from_the_store_on_another(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(RunSession, "step", dies(3, RunSession.step))
-        patched.setattr("benchmarks.running.run.end", lambda record, session, error: error)
+        patched.setattr("benchmarks.running.attempt.end", lambda record, session, error: error)
         patched.setattr(Sharing, "give_up", lambda self: None)
         patched.setattr(StoreLock, "release", lambda self: self._over.set())
         with pytest.raises(Killed):

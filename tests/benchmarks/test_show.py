@@ -109,6 +109,11 @@ def test_the_limit_holds_and_the_sheet_says_how_many_there_are(tmp_path):
     assert "2 of 6 final samples" in sheet
 
 
+def test_correlations_of_rewards_stand_in_the_head(tmp_path):
+    record = write_record(tmp_path, reward_correlations={"sum_solved": 0.994})
+    assert "rewards, correlation within groups: sum_solved 0.99" in sheet_of(record)
+
+
 def test_the_base_policys_samples_can_be_shown(tmp_path):
     record = write_record(tmp_path, base=((False, False),), final=((True, True),))
     assert [": not solved" in sheet_of(record, stage=stage) for stage in ("base", "final")] == [True, False]

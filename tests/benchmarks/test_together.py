@@ -80,10 +80,10 @@ def test_meters_of_other_processes_are_added_and_their_clocks_are_not() -> None:
         with ledger.phase("rollout"):
             pass
         ledger.charge("rollout", {"rollouts": 8})
-    first.take_in(second.lend())
+    first.merge(second.drain())
     costs = first.by_phase()["rollout"]
     assert (costs["wall_s"], costs["cpu_s"], costs["rollouts"]) == (1, 2, 8)
-    first.take_in(second.lend())
+    first.merge(second.drain())
     assert first.by_phase()["rollout"]["cpu_s"] == 2, "nothing is lent twice"
 
 

@@ -14,9 +14,9 @@ from benchmarks.analysis.experiments import SETTING
 from benchmarks.config.schema import RunConfig, check_config, compose_config
 from benchmarks.records.record import Record
 from benchmarks.running.ledger import Ledger
+from benchmarks.running.no_signal import no_signal
 from benchmarks.running.run import run
 from benchmarks.running.session import RunSession
-from benchmarks.running.silence import silence
 from benchmarks.running.warmstart import ABOUT, FOLDER, WarmStart, book, find_or_make, key_of, transcripts
 from policies.language_model import load_policy
 from policies.source import PolicyConfig, Source, find_source
@@ -201,7 +201,7 @@ def test_a_run_with_warm_start_and_adapter_that_dies_goes_on_to_the_same_end(
     broken = tmp_path / "broken"
     with monkeypatch.context() as patched:
         patched.setattr(RunSession, "step", dies(2, RunSession.step))
-        patched.setattr("benchmarks.running.run.end", lambda record, session, error: error)
+        patched.setattr("benchmarks.running.attempt.end", lambda record, session, error: error)
         with pytest.raises(Killed):
             run_on(broken, *words)
     again = run_on(broken, *words)
@@ -209,17 +209,21 @@ def test_a_run_with_warm_start_and_adapter_that_dies_goes_on_to_the_same_end(
     assert outcome(again) == whole
 
 
-SILENT, HEARD = {"groups_without_signal": 1.0}, {"groups_without_signal": 0.5}
+ZERO_VARIANCE, SIGNAL = {"groups_without_signal": 1.0}, {"groups_without_signal": 0.5}
 
 
 @pytest.mark.parametrize(
     ("rows", "words", "expected"),
     [
-        ([SILENT, SILENT], (), "all 16 groups have equal rewards: nothing to learn; try warmstart=sft"),
-        ([SILENT, SILENT], WARM, "all 16 groups have equal rewards: nothing to learn; try a longer warm start"),
-        ([SILENT], (), ""),
-        ([SILENT, HEARD], (), ""),
-        ([SILENT] * 3, (), ""),
+        ([ZERO_VARIANCE, ZERO_VARIANCE], (), "all 16 groups have equal rewards: nothing to learn; try warmstart=sft"),
+        (
+            [ZERO_VARIANCE, ZERO_VARIANCE],
+            WARM,
+            "all 16 groups have equal rewards: nothing to learn; try a longer warm start",
+        ),
+        ([ZERO_VARIANCE], (), ""),
+        ([ZERO_VARIANCE, SIGNAL], (), ""),
+        ([ZERO_VARIANCE] * 3, (), ""),
         ([{}, {}], (), ""),
     ],
 )
@@ -227,6 +231,6 @@ def test_a_run_in_which_no_group_differs_is_told_so_once(
     rows: list[dict[str, float | None]], words: tuple[str, ...], expected: str
 ) -> None:
     config = check_config(compose_config(["+algo=grpo", *words]))
-    said = silence(rows, config)
+    said = no_signal(rows, config)
     assert said.startswith(expected)
     assert bool(said) == bool(expected)
