@@ -26,8 +26,9 @@ from rich.console import Console
 from algorithms.reflectors import EndpointReflector, ReflectionConfig, Refused, check_text, read_reply
 from benchmarks.analysis.table import read_table as read_results
 from benchmarks.analysis.table import render
-from benchmarks.config.plugins import find, from_file, is_file_choice
-from benchmarks.config.schema import RUN_NAME, check_config, compose_config, hydra_word
+from benchmarks.config.plugins import find, from_file
+from benchmarks.config.presets import chosen
+from benchmarks.config.schema import RUN_NAME, check_config, compose_config
 from benchmarks.records import reading
 from benchmarks.records.parquet import read_table, write_table
 from benchmarks.records.reading import Damaged, find_record
@@ -159,10 +160,9 @@ def overrides(data: bytes) -> None:
 def plugin_name(data: bytes) -> None:
     """A choice of algorithm, task or policy; nothing is imported for a name that is not installed."""
     choice = text_of(data)
-    for group in ("+algo", "task", "policy"):
+    for group in ("algo", "task", "policy"):
         with suppress(BadInput):
-            if choice.isprintable() and "," not in choice and not is_file_choice(choice):
-                hydra_word(f"{group}={choice}")
+            assert chosen(group, choice).name.isprintable()
     with suppress(BadInput):
         find("algorithms", choice)
     with suppress(BadInput):
