@@ -26,7 +26,7 @@ from benchmarks.records.record import Record
 from benchmarks.records.redaction import redact
 from benchmarks.records.store import Store, StoreAway, is_url, mirror, readable, upload, upload_left, uploaded
 from benchmarks.running.run import run
-from benchmarks.sweep.launch import Planned
+from benchmarks.sweep.runs import planned
 from tasks.errors import BadInput, RunFailed
 
 PASSWORD = "correct-horse-battery"
@@ -157,10 +157,10 @@ def test_a_run_whose_record_goes_to_a_store_is_made_here_uploaded_and_not_made_a
     config = check_config(compose_config([*SMALL, *words]))
     with Path(os.devnull).open("w") as nowhere:
         console = Console(file=nowhere)
-        planned = Planned([], config)
-        assert planned.state() == "not run"
+        (plan,) = planned([[*SMALL, *words]])
+        assert plan.state() == "not run"
         first = run(config, console, "test")
-        assert (first.ran, planned.state()) == (True, "complete")
+        assert (first.ran, plan.state()) == (True, "complete")
         assert not first.record.folder.exists()
         second = run(config, console, "test")
     assert (second.ran, second.record.name) == (False, first.record.name)
