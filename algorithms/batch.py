@@ -58,18 +58,6 @@ class RolloutBatch:
         return mask
 
 
-@dataclass(frozen=True, slots=True)
-class Demonstration:
-    """Tokens to be made more or less likely that no rollout of the batch holds."""
-
-    context: list[int]
-    """What comes before them."""
-    target: list[int]
-    """The tokens."""
-    advantages: torch.Tensor
-    """float32 [tokens of the target]."""
-
-
 def masks_once(rollouts: Sequence[Rollout]) -> list[list[int]]:
     """`Rollout.mask` of each, less the actions that an earlier rollout holds too: every sampled token counts once."""
     seen: set[tuple[int, ...]] = set()
@@ -91,7 +79,6 @@ def build_batch(
     components: Sequence[Component],
     device: torch.device,
     token_ends: Callable[[Sequence[int]], list[int]],
-    rewards: torch.Tensor | None = None,
 ) -> RolloutBatch:
     """Lay rollouts out as tensors.
 
@@ -101,7 +88,6 @@ def build_batch(
         components: the task's, in its order.
         device: where the tensors live.
         token_ends: the policy's map from an action's ids to the ends of its tokens in the text.
-        rewards: float32 [B, K] if somebody has summed them already.
 
     Raises:
         ValueError: B is not a multiple of group_size.
@@ -120,7 +106,7 @@ def build_batch(
     return RolloutBatch(
         rollouts=rollouts,
         group_size=group_size,
-        rewards=turn_rewards.nansum(1).to(device) if rewards is None else rewards,
+        rewards=turn_rewards.nansum(1).to(device),
         turn_rewards=turn_rewards.to(device),
         weights=torch.tensor([component.weight for component in components], device=device),
         action_mask=(turn_of_token >= 0).to(device),

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from algorithms.grpo import EPSILON
-from algorithms.policy_gradient import NO_SIGNAL, PolicyGradient, PolicyGradientConfig, means
+from algorithms.policy_gradient import ZERO_VARIANCE, PolicyGradient, PolicyGradientConfig, means
 from tasks.errors import require
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ Node = tuple[int, ...]
 
 @dataclass(kw_only=True)
 class ForkGRPOConfig(PolicyGradientConfig):
-    """conf/algo/fork_grpo.yaml. `group_size` is the number of actions tried from every state."""
+    """Settings of fork_grpo. `group_size` is the number of actions tried from every state."""
 
     name: str = "fork_grpo"
     scale_rewards: bool = True
@@ -117,7 +117,7 @@ class ForkGRPO(PolicyGradient):
         problems = len({rollout.group for rollout in batch.rollouts})
         depths = torch.tensor([float(len(rollout.turns)) for rollout in batch.rollouts], device=batch.rewards.device)
         return means(batch, self.config.group_size**-depths / problems) | {
-            "groups_without_signal": sum(float(values.std() < NO_SIGNAL) for values in groups) / len(groups),
+            "groups_without_signal": sum(float(values.std() < ZERO_VARIANCE) for values in groups) / len(groups),
             "rollouts_per_update": float(len(batch.rollouts)),
             "actions_per_update": float(sum(len(values) for values in groups)),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from algorithms.api import Algorithm, Session, State
@@ -15,29 +15,30 @@ from tasks.errors import require
 if TYPE_CHECKING:
     import torch
 
-    from algorithms.batch import Demonstration, RolloutBatch
+    from algorithms.batch import RolloutBatch
+    from algorithms.micro_batches import Row
     from policies.api import Rollout
     from policies.language_model import LanguageModel
 
 
-NO_SIGNAL = 1e-6
-"""A group whose scores deviate less than this teaches nothing."""
+ZERO_VARIANCE = 1e-6
+"""A group whose scores have a smaller standard deviation has no signal."""
 
 
 @dataclass(kw_only=True)
 class PolicyGradientConfig:
-    """What every policy-gradient algorithm can be told."""
+    """What every policy-gradient algorithm can be told; `shared` names the setting that a field follows in a run."""
 
     name: str
-    learning_rate: float = 1e-6
+    learning_rate: float = field(default=1e-6, metadata={"shared": "policy.learning_rate"})
     """AdamW's, constant after the warm-up."""
     warmup_updates: int = 0
     """Updates over which the learning rate rises from 0."""
-    problems_per_update: int = 8
+    problems_per_update: int = field(default=8, metadata={"shared": "batch.problems"})
     """Groups per update."""
-    group_size: int = 8
+    group_size: int = field(default=8, metadata={"shared": "batch.group_size"})
     """Rollouts per problem and update."""
-    micro_batch_size: int = 16
+    micro_batch_size: int = field(default=16, metadata={"shared": "policy.micro_batch_size"})
     """Rollouts per backward pass, at most on average: passes are cut by tokens where the loss allows it. A matter of
     memory only."""
     temperature: float = 1.0
@@ -46,7 +47,7 @@ class PolicyGradientConfig:
     """Gradients are scaled down to this norm."""
     weight_decay: float = 0.0
     """AdamW's."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = field(default=False, metadata={"shared": "batch.gradient_checkpointing"})
     """Recompute activations in the backward pass: less memory, more time."""
 
     def __post_init__(self) -> None:
@@ -94,8 +95,8 @@ class PolicyGradient(Algorithm):
     def credit(self, batch: RolloutBatch) -> torch.Tensor:
         """Turn verdicts into advantages: float32 [rollouts] or [rollouts, tokens]; higher is better."""
 
-    def demonstrations(self, batch: RolloutBatch) -> Sequence[Demonstration]:
-        """Tokens to train on beside the rollouts, asked for after `credit`; the loss's denominator stays theirs."""
+    def demonstrations(self, batch: RolloutBatch) -> Sequence[Row]:
+        """Rows to train on beside the rollouts, asked for after `credit`; the loss's denominator stays theirs."""
         return ()
 
     def sampling(self) -> Sampling:
@@ -108,7 +109,7 @@ class PolicyGradient(Algorithm):
 
         count = len(batch.rollouts)
         scores = (batch.rewards * batch.weights).sum(1).view(-1, batch.group_size)
-        no_signal = float((scores.std(1) < NO_SIGNAL).float().mean())
+        no_signal = float((scores.std(1) < ZERO_VARIANCE).float().mean())
         facts = means(batch, batch.rewards.new_full((count,), 1 / count)) | reward_correlations(batch)
         return facts | {"groups_without_signal": no_signal}
 
@@ -121,17 +122,17 @@ class PolicyGradient(Algorithm):
         return {}
 
     def restore(self, state: State) -> None:
-        """Take back what `state` said in a run that was broken off."""
+        """Take back what `state` returned in a run that was interrupted."""
 
     def improve(self, policy: LanguageModel, task: Task, session: Session) -> None:
         """Train until the session closes."""
         from algorithms.trainer import RolloutTrainer
-        from algorithms.trainer_state import go_on, trainer_state
+        from algorithms.trainer_state import resume, trainer_state
 
         self.policy, self.task, self.session = policy, task, session
         trainer = RolloutTrainer(self, policy, task, session)
         saved = session.resumable(lambda: trainer_state(trainer))
         if saved is not None:
-            go_on(trainer, saved)
+            resume(trainer, saved)
         if saved is None or session.open():
             trainer.train()

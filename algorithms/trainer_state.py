@@ -1,4 +1,4 @@
-"""What the trainer needs to go on beside the weights: optimiser, schedule, global generators, and the algorithm's own.
+"""What a trainer needs to resume beside the weights: optimiser, schedule, global generators, and the algorithm's own.
 
 The generators are put back at the first step and not before: the trainer draws from them while it is set up.
 """
@@ -6,6 +6,7 @@ The generators are put back at the first step and not before: the trainer draws 
 from __future__ import annotations
 
 import random
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,10 +22,8 @@ if TYPE_CHECKING:
     from algorithms.trainer import RolloutTrainer
 
 
-def trainer_state(trainer: RolloutTrainer) -> State | None:
-    """The state after an update; None while its rollouts are to be used for another one."""
-    if trainer._step % (trainer.args.steps_per_generation * trainer.num_iterations):
-        return None
+def trainer_state(trainer: RolloutTrainer) -> State:
+    """The state after an update."""
     return {
         "updates": trainer.state.global_step,
         "optimizer": optimizer_state(trainer.optimizer),
@@ -35,17 +34,16 @@ def trainer_state(trainer: RolloutTrainer) -> State | None:
     }
 
 
-def go_on(trainer: RolloutTrainer, state: State) -> None:
-    """Make a new trainer go on from a state; its policy has its weights already."""
+def resume(trainer: RolloutTrainer, state: State) -> None:
+    """Make a new trainer resume from a state; its policy has its weights already."""
     if state["last_credit"] is not None:
         trainer.session.keep(LAST, state["last_credit"])
-    done = state["updates"] * trainer.algorithm.config.problems_per_update
-    trainer.train_dataset = trainer.train_dataset.select(range(done, len(trainer.train_dataset)))
-    trainer.add_callback(GoOn(trainer, state))
+    trainer.problems = islice(trainer.problems, state["updates"] * trainer.algorithm.config.problems_per_update, None)
+    trainer.add_callback(Resume(trainer, state))
     trainer.algorithm.restore(state["algorithm"])
 
 
-class GoOn(TrainerCallback):  # type: ignore[misc]
+class Resume(TrainerCallback):  # type: ignore[misc]
     """Puts a state back when training begins."""
 
     def __init__(self, trainer: RolloutTrainer, state: State) -> None:

@@ -1,4 +1,4 @@
-"""Linear value heads: what each reward component will still bring, predicted from the policy's hidden state.
+"""Linear value heads: the return of each reward component, predicted from the policy's hidden state.
 
     V_k(h) = w_k . h + c_k,      loss = mean over turns and components of (V_k(h) - G_k)^2
 
@@ -41,7 +41,7 @@ class ValueHeads:
 
     @classmethod
     def restored(cls, state: Mapping[str, Any], learning_rate: float, device: torch.device) -> ValueHeads:
-        """The heads that `state` was said of."""
+        """The heads that `state` was returned for."""
         components, width = state["linear"]["weight"].shape
         heads = cls(torch.zeros(1, 1, width, device=device), torch.zeros(1, 1, components), learning_rate)
         heads.linear.load_state_dict(dict(state["linear"]))

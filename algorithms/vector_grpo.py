@@ -1,36 +1,45 @@
 """Vector GRPO: the reward stays a vector until it reaches the tokens. Ours; nearest relatives named below.
 
-With r_{i,t,k} the reward of component k in turn t of rollout i, and gamma_k its discount:
+With r_{i,t,k} the reward of component k in turn t of rollout i, and gamma its discount:
 
     1. return      G_{i,t,k} = sum over t' >= t of gamma^(t' - t) r_{i,t',k}
-    2. baseline    b_{t,k}, one of
+    2. baseline    b_{i,t,k}, one of
          group     mean of G_{.,t,k} over the group's rollouts that reached turn t
          state     mean over rollouts of the whole batch that were in the same state of knowledge before turn t
-                   (GiGPO's anchor states, arXiv 2505.10978); `group` where fewer than two were
-         outcome   mean over the group's rollouts with the same outcome before: the rewards of the last turn, and of the
-                   spans of this turn that lie before component k's (arXiv 2602.10231); `group` where fewer than two had
+                   (GiGPO's anchor states, arXiv 2505.10978)
+         outcome   mean over the group's rollouts whose preceding block had the same outcome (the outcome-conditioned
+                   baseline of Blockwise Advantage Estimation, arXiv 2602.10231, section 4.3)
          heads     what a linear value head per component predicts from the policy's last hidden state before turn t
                    (algorithms/value_heads.py); no other rollout is needed for it
     3. advantage   A_{i,t,k} = (G - b) / (sigma_k + 1e-4), sigma_k the group's deviation over all turns
     4. tokens      A_i(n) = sum_k w_k m_k(n) A_{i,t(n),k}, with m_k = 1 on the tokens of component k's span, and on all
                    tokens of the turn where the component has no span
-    5. batch step  A - mean, then divided by its rms over action tokens + 1e-4; every rollout weighs alike in both
+    5. batch step  A / (s + 1e-4),  s^2 = sum over the B rollouts of the mean of A^2 over its action tokens / (B - 1)
 
 With one component, one turn, no spans and no batch step this is GRPO; with one turn, no spans and the batch step it is
 GDPO (both are tests). A reward that is NaN takes part in nothing.
 
-Near: Blockwise Advantage Estimation (arXiv 2602.10231), in which a plain per-block group mean hurt: the baseline
-matters more than the split. MT-GRPO (arXiv 2505.11821) for credit by turn.
+Step 5 gives credit an rms of 1 over action tokens, however few of them a span covers; as in GDPO each rollout counts
+alike, whatever its length, and the sum is divided by B - 1. Nothing is subtracted: GDPO's mean over the batch is 0
+since that of every group is, and a shift would put credit on tokens that no component judges.
+
+Outcomes: the block before component k's span is the nearest other component's span in the same action, and its outcome
+is whether that component got its highest reward; without one it is the turn before, and the outcome is which of the
+components got their highest. First blocks have none: they all compare with the group, as in the paper.
+
+Departures from the sources: with `state` and `outcome`, where fewer than two rollouts are comparable, the group is the
+baseline (2602.10231 leaves such tokens without credit); its per-block mean over tokens is not used, the loss is TRL's.
+There, a plain per-block group mean hurt: the baseline matters more than the split. Near: MT-GRPO (arXiv 2505.11821).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from algorithms.baselines import group_baseline, known_states, outcomes, stratum_baseline
 from algorithms.grpo import EPSILON, GRPO, GRPOConfig
 from algorithms.value_heads import ValueHeads
 from policies.api import Sampling
@@ -45,7 +54,7 @@ BASELINES = ("group", "state", "outcome", "heads")
 
 @dataclass(kw_only=True)
 class VectorGRPOConfig(GRPOConfig):
-    """conf/algo/vector_grpo.yaml."""
+    """Settings of vector_grpo."""
 
     name: str = "vector_grpo"
     baseline: str = "group"
@@ -57,7 +66,7 @@ class VectorGRPOConfig(GRPOConfig):
     spans: bool = True
     """Whether a component's advantage goes only to the tokens that it judges."""
     batch_step: bool = True
-    """Whether advantages are normalised over the batch at the end."""
+    """Whether advantages are scaled to an rms of 1 over the batch at the end."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,9 +102,9 @@ class VectorGRPO(GRPO):
         returns = discounted(batch.turn_rewards, self.config.discount)
         baseline = group_baseline(returns, batch.group_size)
         if self.config.baseline == "state":
-            baseline = state_baseline(returns, baseline, batch)
+            baseline = stratum_baseline(returns, baseline, known_states(batch))
         elif self.config.baseline == "outcome":
-            baseline = outcome_baseline(returns, baseline, batch)
+            baseline = stratum_baseline(returns, baseline, outcomes(batch))
         elif self.config.baseline == "heads":
             assert batch.hidden is not None
             self.heads = self.heads or ValueHeads(batch.hidden, returns, self.config.head_learning_rate)
@@ -109,8 +118,8 @@ class VectorGRPO(GRPO):
             1, batch.turn_of_token.clamp(min=0)[:, :, None].expand(-1, -1, len(batch.weights))
         )
         mask = batch.span_mask() if self.config.spans else batch.action_mask[:, :, None]
-        credit = (at_tokens * mask).sum(2)
-        return over_batch(credit, batch.action_mask) if self.config.batch_step else credit * batch.action_mask
+        credit = (at_tokens * mask).sum(2) * batch.action_mask
+        return unit_rms(credit, batch.action_mask) if self.config.batch_step else credit
 
 
 def discounted(rewards: torch.Tensor, discount: float) -> torch.Tensor:
@@ -123,26 +132,6 @@ def discounted(rewards: torch.Tensor, discount: float) -> torch.Tensor:
     return torch.stack(returns[::-1], dim=1)
 
 
-def group_baseline(returns: torch.Tensor, group_size: int) -> torch.Tensor:
-    """Mean return of the group at each turn, over the rollouts that have one: [B, T, K]."""
-    grouped = returns.view(-1, group_size, *returns.shape[1:])
-    return grouped.nanmean(1, keepdim=True).expand_as(grouped).flatten(0, 1)
-
-
-def state_baseline(returns: torch.Tensor, fallback: torch.Tensor, batch: RolloutBatch) -> torch.Tensor:
-    """Mean return of the batch's rollouts in the same state of knowledge: [B, T, K]; `fallback` in states seen once."""
-    states: dict[object, list[tuple[int, int]]] = defaultdict(list)
-    for b, rollout in enumerate(batch.rollouts):
-        for turn, knowledge in enumerate(rollout.knowledge):
-            states[knowledge].append((b, turn))
-    baseline = fallback.clone()
-    for places in states.values():
-        if len(places) > 1:
-            rows, turns = (torch.tensor(axis, device=returns.device) for axis in zip(*places, strict=True))
-            baseline[rows, turns] = returns[rows, turns].nanmean(0)
-    return baseline
-
-
 def group_deviation(residuals: torch.Tensor, group_size: int) -> torch.Tensor:
     """Root of the group's summed squares over (turns reached - 1), per component: [B, 1, K]."""
     groups = residuals.shape[0] // group_size
@@ -152,32 +141,7 @@ def group_deviation(residuals: torch.Tensor, group_size: int) -> torch.Tensor:
     return deviation.repeat_interleave(group_size, 0)[:, None]
 
 
-def over_batch(credit: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Centre credit [B, N] and scale it to unit rms over action tokens, every rollout weighing alike."""
-    tokens = mask.sum(1).clamp(min=1)
-    centred = (credit - ((credit * mask).sum(1) / tokens).mean()) * mask
-    squares = (centred.square().sum(1) / tokens).sum() / max(len(credit) - 1, 1)
-    return centred / (squares.sqrt() + EPSILON)
-
-
-def outcome_baseline(returns: torch.Tensor, fallback: torch.Tensor, batch: RolloutBatch) -> torch.Tensor:
-    """Mean return of the group's rollouts with the same earlier outcome: [B, T, K]; `fallback` where there is one only.
-
-    The outcome before component k of turn t is the rewards of the turn before, and those of the components of this turn
-    whose spans end where component k's begins or earlier.
-    """
-    strata: dict[object, list[tuple[int, int, int]]] = defaultdict(list)
-    for b, rollout in enumerate(batch.rollouts):
-        for t, turn in enumerate(rollout.turns):
-            spans, rewards = turn.verdict.spans, turn.verdict.rewards
-            before = tuple(rollout.turns[t - 1].verdict.rewards.items()) if t else ()
-            for k, component in enumerate(batch.components):
-                start = spans.get(component.name, (0, 0))[0]
-                known = tuple((name, rewards[name]) for name, (_, end) in sorted(spans.items()) if 0 < end <= start)
-                strata[b // batch.group_size, t, k, before, known].append((b, t, k))
-    baseline = fallback.clone()
-    for places in strata.values():
-        if len(places) > 1:
-            rows, turns, parts = (torch.tensor(axis, device=returns.device) for axis in zip(*places, strict=True))
-            baseline[rows, turns, parts] = returns[rows, turns, parts].nanmean()
-    return baseline
+def unit_rms(credit: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Credit [B, N] over its rms on action tokens, to which each of the B rollouts counts alike."""
+    squares = (credit.square() * mask).sum(1) / mask.sum(1).clamp(min=1)
+    return credit / ((squares.sum() / max(len(credit) - 1, 1)).sqrt() + EPSILON)

@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 WEIGHTS = "adapter_model.safetensors"
 
 
-@dataclass(kw_only=True)
-class NoAdapterConfig:
-    """conf/adapter/none.yaml: all weights are trained."""
-
-    name: str = "none"
-
-
 @dataclass(kw_only=True, unsafe_hash=True)
 class AdapterConfig:
     """conf/adapter/lora.yaml and conf/adapter/qlora.yaml: matrices beside every linear layer but the output head."""

@@ -1,16 +1,17 @@
 """Log-probabilities of what-ifs: many continuations of one token sequence, scored in one forward pass.
 
 A *branch* leaves its trunk after `at` tokens, adds a context of its own and asks how probable a target is after it. All
-branches of a trunk lie behind it in one row; the attention mask lets a branch see its part of the trunk and itself,
-and positions are counted as if nothing else were there. So a trunk is read once, however many branches it has.
+branches of a trunk share its row; the attention mask lets a branch see its part of the trunk and itself, and positions
+are counted as if nothing else were there. So a trunk is read once, however many branches it has. The places from which
+targets are predicted stand last in every row, and the output head is computed for those alone.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -29,11 +30,22 @@ class Branch:
     """A continuation of a trunk."""
 
     at: int
-    """Tokens of the trunk that it sees; none of a trunk that no branch sees is read."""
+    """Tokens of the trunk that it sees."""
     context: list[int]
     """What is inserted before the target; at least one token."""
     target: list[int]
     """The tokens whose probability is asked for."""
+
+    def __len__(self) -> int:
+        """Tokens that are read beside the trunk's: of the target all but the last."""
+        return len(self.context) + len(self.target) - 1
+
+
+def branch_of(trunk: Sequence[int], context: Sequence[int], target: list[int]) -> Branch:
+    """The branch that asks for `target` after `context`, and leaves `trunk` where the two begin to differ."""
+    alike = (a == b for a, b in zip(trunk, context[:-1], strict=False))
+    at = sum(1 for _ in itertools.takewhile(bool, alike))
+    return Branch(at, list(context[at:]), target)
 
 
 @torch.no_grad()
@@ -43,38 +55,30 @@ def score_branches(
     """Score the branches of trunks under the policy as it is; the processes of a run share the passes.
 
     Args:
-        trunks: token ids, one row each.
+        trunks: token ids, one row each; read as far as a branch sees them.
         branches: the branches of each trunk.
         temperature: what logits are divided by.
 
     Returns:
-        For each trunk, and each of its branches, float32 [tokens of the target]: their log-probabilities. And the model
-        FLOPs that they take: a trunk up to where its last branch leaves it, the branches, the head at the targets.
+        Per trunk and branch the log-probability of each token of the target, float32 [tokens], and the model FLOPs
+        that the branches need. A trunk was read when it was sampled, with the same weights: reading it again is the
+        engine's doing, and not counted (see policies/flops.py).
     """
-    trunks = [trunk[: max((b.at for b in own), default=0)] for trunk, own in zip(trunks, branches, strict=True)]
-    sizes = [
-        len(trunk) + sum(len(b.context) + len(b.target) for b in own)
-        for trunk, own in zip(trunks, branches, strict=True)
-    ]
-    mine: dict[int, list[torch.Tensor]] = {row: [] for row, size in enumerate(sizes) if not size}
-    training = policy.model.training
-    policy.model.eval()
-    try:
+    stems = [trunk[: max((b.at for b in own), default=0)] for trunk, own in zip(trunks, branches, strict=True)]
+    sizes = [len(stem) + sum(map(len, own)) for stem, own in zip(stems, branches, strict=True)]
+    mine: dict[int, list[torch.Tensor]] = {}
+    with policy.playing():
         for rows in list(passes(sizes))[ranks.rank() :: ranks.count()]:
-            scored = _score(policy, [trunks[row] for row in rows], [branches[row] for row in rows], temperature)
+            scored = _score(policy, [stems[row] for row in rows], [branches[row] for row in rows], temperature)
             mine |= dict(zip(rows, scored, strict=True))
-    finally:
-        policy.model.train(training)
     found = {row: scores for part in ranks.gather(mine) for row, scores in part.items()}
-    flops = sum(policy.shape.forward(len(trunk), heads=0) for trunk in trunks)
-    for branch in (branch for own in branches for branch in own):
-        size = len(branch.context) + len(branch.target)
-        flops += policy.shape.forward(size, context=branch.at, heads=len(branch.target))
-    return [found[row] for row in range(len(trunks))], flops
+    forward = policy.shape.forward
+    flops = sum(forward(len(b), context=b.at, heads=len(b.target)) for own in branches for b in own)
+    return [found.get(row, []) for row in range(len(trunks))], flops
 
 
 def passes(sizes: Sequence[int]) -> Iterator[list[int]]:
-    """Rows by size, in passes of at most PLACES_PER_PASS places (or one row); empty ones are left out."""
+    """Rows by size, in passes of at most PLACES_PER_PASS places (or one row); empty rows are in none."""
     chosen: list[int] = []
     for row in sorted((row for row, size in enumerate(sizes) if size), key=sizes.__getitem__):
         if chosen and (len(chosen) + 1) * sizes[row] > PLACES_PER_PASS:
@@ -86,42 +90,29 @@ def passes(sizes: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _score(
-    policy: LanguageModel, trunks: Sequence[list[int]], branches: Sequence[Sequence[Branch]], temperature: float
+    policy: LanguageModel, stems: Sequence[list[int]], branches: Sequence[Sequence[Branch]], temperature: float
 ) -> list[list[torch.Tensor]]:
-    layout, attention = lay_out(trunks, branches, policy.device), attention_of(policy.model.config)
-    targets: list[list[range]] = []
-    for trunk, branched in zip(trunks, branches, strict=True):
-        ends = islice(accumulate((len(b.context) + len(b.target) for b in branched), initial=len(trunk)), 1, None)
-        targets.append([range(end - len(b.target), end) for b, end in zip(branched, ends, strict=True)])
-    # A target's token is predicted at the place before it, which is its branch's own.
-    wanted = sorted({place - 1 for own in targets for target in own for place in target})
+    layout, attention = lay_out(stems, branches, policy.device), attention_of(policy.model.config)
+    targets = [[token for branch in own for token in branch.target] for own in branches]
+    width = max(map(len, targets))
     logits = policy.model(
         input_ids=layout.ids,
         attention_mask=attention.masks(lambda window: layout.additive_mask(policy.model.dtype, window)),
         position_ids=layout.positions,
         use_cache=False,
-        logits_to_keep=torch.tensor(wanted, device=policy.device),
+        logits_to_keep=width,
     ).logits
-    logprobs = (logits.float() / temperature).log_softmax(-1)
-    column = {place: number for number, place in enumerate(wanted)}
+    wanted = torch.tensor([[0] * (width - len(own)) + own for own in targets], device=policy.device)
+    logprobs = (logits.float() / temperature).log_softmax(-1).gather(2, wanted[:, :, None])[:, :, 0]
     return [
-        [_of_target(logprobs[row], layout.ids[row], target, column) for target in own]
-        for row, own in enumerate(targets)
+        list(row[width - len(own) :].split([len(branch.target) for branch in branched]))
+        for row, own, branched in zip(logprobs, targets, branches, strict=True)
     ]
-
-
-def _of_target(logprobs: torch.Tensor, ids: torch.Tensor, target: range, column: dict[int, int]) -> torch.Tensor:
-    """Log-probabilities [tokens] of a row's places in `target`, out of [columns, vocabulary]."""
-    if not target:
-        return logprobs.new_zeros(0)
-    first = column[target.start - 1]
-    found = logprobs[first : first + len(target)].gather(1, ids[target.start : target.stop, None])
-    return found[:, 0]
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Rows of trunk and branches, right-padded: all tensors int64 [rows, places]."""
+    """Rows of a trunk and its branches, left-padded: all tensors int64 [rows, places]."""
 
     ids: torch.Tensor
     positions: torch.Tensor
@@ -136,7 +127,7 @@ class Layout:
         places = torch.arange(self.ids.shape[1], device=self.ids.device)
         same = self.segment[:, :, None] == self.segment[:, None, :]
         own = same & (places[None, :] <= places[:, None])
-        trunk = (self.segment[:, None, :] == 0) & (places < self.sees[:, :, None])
+        trunk = (self.segment[:, None, :] == 0) & (self.positions[:, None, :] < self.sees[:, :, None])
         seen = own | trunk
         if window is not None:
             seen &= self.positions[:, None, :] > self.positions[:, :, None] - window
@@ -144,29 +135,22 @@ class Layout:
         return mask.masked_fill(~seen, torch.finfo(dtype).min)[:, None]
 
 
-def lay_out(trunks: Sequence[list[int]], branches: Sequence[Sequence[Branch]], device: torch.device) -> Layout:
-    """Put each trunk and its branches into one row."""
-    columns: dict[str, list[list[int]]] = {"ids": [], "positions": [], "segment": [], "sees": []}
-    for trunk, own in zip(trunks, branches, strict=True):
-        length = len(trunk)
-        row: dict[str, list[int]] = {
-            "ids": list(trunk),
-            "positions": list(range(length)),
-            "segment": [0] * length,
-            "sees": [0] * length,
-        }
+Place = tuple[int, int, int, int]
+"""id, position, segment, sees: in the order of `Layout`."""
+
+
+def lay_out(stems: Sequence[list[int]], branches: Sequence[Sequence[Branch]], device: torch.device) -> Layout:
+    """Put each trunk and its branches into one row: the trunk, the contexts, the places that predict targets."""
+    rows: list[list[Place]] = []
+    for stem, own in zip(stems, branches, strict=True):
+        contexts: list[Place] = []
+        predicting: list[Place] = []
         for number, branch in enumerate(own, start=1):
-            size = len(branch.context) + len(branch.target)
-            row["ids"] += branch.context + branch.target
-            row["positions"] += range(branch.at, branch.at + size)
-            row["segment"] += [number] * size
-            row["sees"] += [branch.at] * size
-        for name, values in row.items():
-            columns[name].append(values)
-    width = max(map(len, columns["ids"]))
-    filler: dict[str, int] = {"ids": 0, "positions": 0, "segment": -1, "sees": 0}
-    tensors: dict[str, Any] = {
-        name: torch.tensor([row + [filler[name]] * (width - len(row)) for row in rows], device=device)
-        for name, rows in columns.items()
-    }
-    return Layout(**tensors)
+            read = [*branch.context, *branch.target[:-1]]
+            places = [(token, branch.at + place, number, branch.at) for place, token in enumerate(read)]
+            contexts += places[: len(branch.context) - 1]
+            predicting += places[len(branch.context) - 1 :]
+        rows.append([*((token, place, 0, 0) for place, token in enumerate(stem)), *contexts, *predicting])
+    width = max(map(len, rows))
+    filled = [[(0, 0, -1, 0)] * (width - len(row)) + row for row in rows]
+    return Layout(*torch.tensor(filled, device=device).permute(2, 0, 1))

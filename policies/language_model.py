@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,8 @@ from tasks.files import read_file
 
 LONGEST = 1 << 20
 """Bytes of saved instructions."""
+SAMPLING = "sampling.json"
+"""Of a saved policy: its temperature."""
 
 
 class LanguageModel:
@@ -48,6 +53,8 @@ class LanguageModel:
         self.chat = Chat(tokenizer, source.label, getattr(model.generation_config, "eos_token_id", None))
         self.device = device
         self.instructions = ""
+        self.temperature = 1.0
+        """What the temperature of every sampling is multiplied by: another distribution to play from, and to train."""
         self.max_action_tokens = config.max_action_tokens
         self.bf16 = trains_in_bf16(config.dtype, device)
         """Whether gradients are computed in bfloat16, whatever the weights are held in."""
@@ -118,7 +125,7 @@ class LanguageModel:
             pad=self.tokenizer.pad_token_id,
             ends=sorted(self.chat.ends),
             limit=limit,
-            sampling=sampling,
+            sampling=replace(sampling, temperature=sampling.temperature * self.temperature),
             seed=seed,
             first=first,
         )
@@ -190,8 +197,10 @@ class LanguageModel:
         return cost
 
     def state_hash(self) -> str:
-        """Hash of weights and instructions: equal hashes play equally."""
+        """Hash of weights, instructions and temperature: equal hashes play equally."""
         digest = hashlib.sha256(self.instructions.encode())
+        if self.temperature != 1:
+            digest.update(repr(self.temperature).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
@@ -205,6 +214,7 @@ class LanguageModel:
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         (folder / "instructions.txt").write_text(self.instructions, encoding="utf-8")
+        (folder / SAMPLING).write_text(json.dumps({"temperature": self.temperature}), encoding="utf-8")
 
     def restore_adapter(self, folder: Path) -> None:
         """Take over the adapter and the instructions that `save` wrote; this policy must have such an adapter.
@@ -252,6 +262,7 @@ def load_policy(
         saved = Path((source.folder, *source.adapters)[-1]) / "instructions.txt"
         # They end up in records and prompts: a link could put any file of this disk there.
         instructions = read_file(saved, LONGEST, follow=False).decode() if os.path.lexists(saved) else ""
+        temperature = saved_temperature(Path(source.folder))
     # A folder of a stranger makes transformers raise nearly anything; all of it means that it cannot be loaded.
     except Exception as error:
         told = "" if isinstance(error, BadInput | OSError) else f"{type(error).__name__}: "
@@ -262,8 +273,25 @@ def load_policy(
     if adapter is not None:
         model = attach(model, adapter, seed)
     policy = LanguageModel(config, source, model, tokenizer, device)
-    policy.instructions = instructions
+    policy.instructions, policy.temperature = instructions, temperature
     return policy
+
+
+def saved_temperature(folder: Path) -> float:
+    """The temperature that `LanguageModel.save` wrote into a folder; 1 where there is none.
+
+    Raises:
+        BadInput: the file says something else.
+    """
+    if not (folder / SAMPLING).is_file():
+        return 1.0
+    try:
+        found = json.loads(read_file(folder / SAMPLING, LONGEST))["temperature"]
+        fits = type(found) in (int, float) and 0 <= found < math.inf
+    except (ValueError, LookupError, TypeError, RecursionError):
+        fits = False
+    require(fits, f'{SAMPLING} must be {{"temperature": NUMBER}}, a number from 0 up')
+    return float(found)
 
 
 def _from_folder(folder: str, dtype: torch.dtype, **bits: Any) -> tuple[Any, Any]:

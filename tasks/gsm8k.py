@@ -38,7 +38,7 @@ EXPECTED = "each line is a JSON object with question and answer"
 
 @dataclass(kw_only=True)
 class Gsm8kConfig:
-    """conf/task/gsm8k.yaml."""
+    """Settings of gsm8k."""
 
     name: str = "gsm8k"
     path: str | None = None

@@ -97,7 +97,7 @@ WORDLE_ADVICE = {
 
 @dataclass(kw_only=True)
 class WordleConfig:
-    """conf/task/wordle.yaml and conf/task/wordle_turn.yaml."""
+    """Settings of wordle and wordle_turn."""
 
     name: str = "wordle"
     words: str = "core"

@@ -93,6 +93,7 @@ class Comparison:
     pairs: list[Pair]
     warnings: list[str]
     gains: list[Gains]
+    """Of the experiments that did anything."""
 
 
 def choose(experiments: Sequence[Experiment], word: str, narrowed: dict[str, str | None]) -> Experiment:
@@ -167,7 +168,7 @@ def compare(chosen: Sequence[Experiment], known: Sequence[Experiment], metric: s
     about = {group: str(chosen[0].first.summary[group]) for group in ("task", "policy", "budget")}
     level = simultaneous(len(places))
     warnings = _warnings(chosen, labels, sides)
-    gains = [gains_of(e, label) for e, label in zip(chosen, labels, strict=True)]
+    gains = [gains_of(e, label) for e, label in zip(chosen, labels, strict=True) if trains(e)]
     return Comparison(metric, about, tables[0].shape[1], level, detectable, sides, pairs, warnings, gains)
 
 

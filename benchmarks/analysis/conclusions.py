@@ -3,10 +3,12 @@
 One rule for all. A test has an effect with an interval, a side of a threshold that the claim says it lies on, and a
 smallest effect of interest.
 
+    equivalent  the 90% interval lies inside +- the smallest effect of interest: too small to matter on either side
     supported   the 95% interval lies wholly on the claimed side
     refuted     the interval lies wholly on the other side, at level 1 - 0.05 / n with n the claim's deciding tests
-    equivalent  neither, and the 90% interval lies inside +- the smallest effect of interest: too small to matter
     undecided   anything else, or fewer seeds than the claim asks for, or costs that were not equal
+
+in this order, but that a threshold at or beyond the smallest effect of interest is looked at first.
 
 All tests of a claim must be supported for the claim to be, so that none needs a correction; a single one refutes it, so
 that the chance of a wrong one among n is held down. `undecided` says nothing of the effect, but what would decide it.
@@ -144,15 +146,16 @@ class ClaimTest:
 
     def conclude(self, measured: Measured, strict: float) -> Conclusion:
         """The module's rule."""
-        least, most = measured.least, measured.most
-        (low, high), above = (least.interval()[0], most.interval()[1]), self.side == "above"
+        least, most, above = measured.least, measured.most, self.side == "above"
+        low, high = least.interval()[0], most.interval()[1]
+        zone = self.smallest or 0.0
+        inside = -zone < least.interval(WITHIN)[0] and most.interval(WITHIN)[1] < zone
+        if inside and abs(self.threshold) < zone:
+            return "equivalent"
         if low > self.threshold if above else high < self.threshold:
             return "supported"
         if most.interval(strict)[1] < self.threshold if above else least.interval(strict)[0] > self.threshold:
             return "refuted"
-        inside = self.smallest is not None and (
-            -self.smallest < least.interval(WITHIN)[0] and most.interval(WITHIN)[1] < self.smallest
-        )
         return "equivalent" if inside else "undecided"
 
     def _decide(

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis.efficiency import curve_frame, first_crossing, levels_at
-from benchmarks.analysis.experiments import Experiment, Matrix
+from benchmarks.analysis.experiments import SOLVED_TSTAR, Experiment, Matrix
 from benchmarks.analysis.statistics import DIFFERENCES, UNBOUNDED, Contrast, contrast, contrast_of_runs
 from tasks.errors import require
 
-START = ("solved",)
+START = ("solved", SOLVED_TSTAR)
 """Metrics that are also measured before improving, by test problem: what a gain can be taken of."""
 
 
@@ -24,7 +24,7 @@ def after(experiment: Experiment, metric: str) -> Matrix:
 def before(experiment: Experiment, metric: str) -> Matrix:
     """The same of the policy that each seed began with."""
     require(metric in START, f"metric={metric}: no record has it of the policy before improving")
-    return experiment.base_matrix(list(experiment.runs))
+    return experiment.base_matrix(list(experiment.runs), metric)
 
 
 def gap(first: Experiment, second: Experiment | None, metric: str) -> Contrast:

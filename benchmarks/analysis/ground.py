@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.analysis.experiments import Experiment
-from benchmarks.config.presets import plain_values
+from benchmarks.config.presets import own_defaults
 
 SIZES = ("task.test", "task.val", "task.count", "task.problems_per_level")
 """How many problems there are: no other task than with other sizes."""
@@ -73,7 +73,7 @@ class Ground:
         Of several settings the one nearest to the task's preset is taken, sizes apart, then the one with most runs and
         most test problems; of several experiments the one with most runs and the finest curve. Never the best results.
         """
-        names, preset = (task, self.policy, self.budget), plain_values("task", task)
+        names, preset = (task, self.policy, self.budget), own_defaults("tasks", task)
         free = {key for select in selects for key in select.settings if key.startswith("task.")}
         settings: dict[str, list[Experiment]] = defaultdict(list)
         for experiment in self.experiments:

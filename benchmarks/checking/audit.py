@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.config.evaluate import spread
 from benchmarks.config.plugins import load
-from benchmarks.config.schema import check_group, chosen_plugin, compose_config, resolve
-from benchmarks.running.evaluation import spread
+from benchmarks.config.schema import as_dataclass, chosen_plugin, compose_config
 from tasks.api import Message, Problem, Task, Verdict
 from tasks.errors import require
 
@@ -120,7 +120,7 @@ def audit_words(words: Sequence[str], count: int, say: Callable[[str], object]) 
     require(any(word.startswith("task=") for word in words), "which task? Add task=NAME; `list` shows the names")
     config = compose_config(list(words))
     task_class: type[Any] = load(chosen_plugin(config, "task"))
-    found = audit(task_class(check_group(task_class.Config, resolve(config), "task")), count)
+    found = audit(task_class(as_dataclass(config.task)), count)
     say(f"{'player':12}{'solved':>8}{'score':>9}{'turns':>7}  writes")
     for name, player in found.items():
         say(f"{name:12}{player.solved:>8.1%}{player.score:>9.3f}{player.turns:>7.1f}  {PLAYERS[name][0]}")

@@ -25,7 +25,7 @@ from benchmarks.checking.rules import (
 from benchmarks.checking.task_checks import play_violations
 from benchmarks.config.plugins import load
 from benchmarks.config.presets import store_class
-from benchmarks.config.schema import check_config, check_group, chosen_plugin, compose_config, resolve
+from benchmarks.config.schema import as_dataclass, check_config, chosen_plugin, compose_config
 from tasks.errors import require
 
 SMALL = ("budget=smoke", "policy.device=cpu")
@@ -89,7 +89,7 @@ def task_violations(task: str | type[Any], *words: str) -> list[RuleViolation]:
         found, violations = task, config_violations("tasks", task)
         if not violations:
             config = compose_config([f"task={store_class('task', task)}", *words])
-    return violations or play_violations(found, check_group(found.Config, resolve(config), "task"))
+    return violations or play_violations(found, as_dataclass(config.task))
 
 
 def check_words(words: Sequence[str], say: Callable[[str], object]) -> int:

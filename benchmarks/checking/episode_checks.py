@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.checking.rules import Violations
-from benchmarks.running.evaluation import spread
+from benchmarks.config.evaluate import spread
 from tasks.api import SPLITS, Message, Problem, Task, Verdict
 
 LOOKED_AT = 24

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.analysis.claims import Answer, Claim, answer, load_claims
 from benchmarks.analysis.experiments import Experiment, differing, group_runs
 from benchmarks.analysis.table import SETTING, experiment_row, rank
-from benchmarks.config.presets import plain_values
+from benchmarks.config.presets import own_defaults
 from benchmarks.records.reading import NAMES, Run, SetAside, read_runs
 from benchmarks.report.axes import AXES
 from benchmarks.report.judging import Difference, judge
@@ -140,8 +140,8 @@ def _compare(setting: Setting) -> None:
 
 
 def _departures(experiment: Experiment) -> int:
-    """How many of its algorithm's settings are others than in our preset; 0 where we have none."""
-    preset = plain_values("algo", experiment.algo)
+    """How many of its algorithm's settings are not the defaults; 0 where the algorithm is not installed."""
+    preset = own_defaults("algorithms", experiment.algo)
     found = experiment.first.config
     return sum(found.get(f"algo.{key}", value) != value for key, value in preset.items())
 

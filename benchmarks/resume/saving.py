@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from benchmarks.records.reading import is_number
 from benchmarks.resume.state import Saved, StateStore, pack, unpack
@@ -14,10 +14,22 @@ from tasks.errors import RunFailed, require
 
 if TYPE_CHECKING:
     from algorithms.api import State
-    from benchmarks.running.session import RunSession
+    from policies.language_model import LanguageModel
 
 WEIGHTS = "weights/"
 ALGORITHM = "algorithm"
+
+
+class Session(Protocol):
+    """What of a session is saved."""
+
+    policy: LanguageModel
+    ledger: Any
+    curve: list[dict[str, float | None]]
+    log: list[Any]
+    plays: int
+    next_checkpoint: int
+    rng: random.Random
 
 
 class Saving:
@@ -29,7 +41,7 @@ class Saving:
         every_s: least seconds between two states; 0 saves after every update.
     """
 
-    def __init__(self, session: RunSession, states: StateStore | None, every_s: float) -> None:
+    def __init__(self, session: Session, states: StateStore | None, every_s: float) -> None:
         self.session, self.states, self.every_s = session, states, every_s
         self._logged = 0
         self.saved = saved = states.newest(self._restore) if states else None

@@ -63,10 +63,10 @@ def claim(config: RunConfig, name: str, holding: ExitStack) -> Claim | Outcome:
         BadInput: the record cannot be written.
         RunFailed: the store is away.
     """
-    here = Record(config.results / name)
-    if config.store and not config.force and here.status is None and uploaded(config.store, name):
+    here = Record(config.results.folder / name)
+    if config.results.store and not config.force and here.status is None and uploaded(config.results.store, name):
         return Outcome(here, ran=False)
-    record = open_record(config.results, name)
+    record = open_record(config.results.folder, name)
     try:
         record, lock = holding.enter_context(owned(record))
     except Held as other:
@@ -76,7 +76,7 @@ def claim(config: RunConfig, name: str, holding: ExitStack) -> Claim | Outcome:
     if complete or config.force:
         states.remove()
     if complete and not config.force:
-        if config.store:
-            upload(config.store, record)
+        if config.results.store:
+            upload(config.results.store, record)
         return Outcome(record, ran=False)
     return Claim(record, states)

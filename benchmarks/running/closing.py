@@ -55,7 +55,7 @@ def close(config: RunConfig, session: RunSession, source: Source, manifest: Mapp
         final = measure_capability(session, session.policy, "final", other)
         if config.evaluate.kl:
             after = action_logprobs(session, session.policy, final.rollouts)
-    if config.keep_policy:
+    if config.results.keep_policy:
         with session.ledger.phase("record"):
             session.record.keep_policy(session.policy.save)
     restore_start(config, session, source, manifest)

@@ -13,8 +13,8 @@ from algorithms.policy_gradient import PolicyGradient
 from benchmarks.records.record import Record
 from benchmarks.resume.lock import Held, Lock, held
 from benchmarks.resume.state import StateStore
-from benchmarks.running.budget import asks_endpoint
 from benchmarks.running.out_of_memory import is_out_of_memory
+from benchmarks.running.preflight import asks_endpoint
 from policies import ranks
 from tasks.api import Task
 from tasks.errors import BadInput, RunFailed, require
@@ -63,7 +63,8 @@ def refuse_undividable(config: RunConfig, task: Task) -> None:
     require(config.budget.on_oom == "fail", f"budget.on_oom={config.budget.on_oom}: {run} cannot try again; use fail")
     require(":" not in device, f"policy.device={device}: {run} gives each one its own; use auto, cuda or cpu")
     require(
-        config.store is None, f"results.dir={config.where}: {run} keeps its record in a folder; sweeps go to stores"
+        config.results.store is None,
+        f"results.dir={config.results.where}: {run} keeps its record in a folder; sweeps go to stores",
     )
     require(not asks_endpoint(config), f"algo.reflector=endpoint: {run} would ask once each; use one process")
     if issubclass(config.algorithm_class, PolicyGradient):

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from benchmarks.config.budget import Prices
+
 APART = ("warmstart", "evaluate", "load", "record")
 """Phases that are not charged to the algorithm: what went before it, evaluating, loading, and writing the record."""
 PHASES = ("rollout", "score", "update", "reflect", "other", *APART)
@@ -20,16 +22,6 @@ METERED = ("wall_s", "cpu_s", "gpu_s", "energy_j")
 """What runs by itself while a phase lasts, where this machine has a meter for it."""
 VARIABLE = (*METERED, "flops_per_s", "mfu", "dollars", "peak_host_bytes", "peak_device_bytes")
 """Endings of the columns in which two runs of one seed on one machine may differ."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prices:
-    """Dollars; None where nobody said."""
-
-    per_hour: float | None = None
-    """Of this machine, per hour outside `APART`."""
-    per_remote_token: float | None = None
-    """Of a remote reflector, per token read or written."""
 
 
 @dataclass(slots=True)

@@ -172,3 +172,34 @@ def memory_lines(config: RunConfig, source: Source, task: Task) -> list[str]:
         knobs = "evaluate.batch_size and policy.micro_batch_size"
         lines.append(f"memory may run out: lower {knobs}, or set batch.gradient_checkpointing=true")
     return lines
+
+
+def asks_endpoint(config: RunConfig) -> bool:
+    """Whether the algorithm reflects on another machine: FLOPs are unknown there, and tokens have a price."""
+    return getattr(config.algo, "reflector", None) == "endpoint"
+
+
+def refuse_unmeasurable(config: RunConfig) -> None:
+    """Refuse limits that this run could not hold to, before anything is loaded.
+
+    Raises:
+        BadInput: joules without a meter; FLOPs, or dollars without a price per token, of a remote reflector.
+    """
+    limits = config.budget.limits()
+    if asks_endpoint(config):
+        require(
+            "flops" not in limits,
+            f"budget.flops={limits.get('flops', 0):g}: the FLOPs of a remote reflector are unknown; "
+            "limit rollouts, tokens, updates or seconds (budget.flops=null)",
+        )
+        require(
+            "dollars" not in limits or config.budget.price_per_million_tokens is not None,
+            "budget.dollars needs budget.price_per_million_tokens where the reflector is an endpoint",
+        )
+    if "joules" in limits:
+        from benchmarks.running.energy import energy_meter, missing_meter
+        from policies.devices import choose_device
+
+        device = choose_device(config.policy.device)
+        if energy_meter(device) is None:
+            raise BadInput(f"budget.joules={limits['joules']:g}: {missing_meter(device)}; set another limit")

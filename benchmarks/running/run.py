@@ -13,14 +13,13 @@ from benchmarks.config.schema import RunConfig
 from benchmarks.records.store import upload
 from benchmarks.resume.interruption import stoppable
 from benchmarks.running.attempt import ended, say_where, update_manifest
-from benchmarks.running.budget import refuse_unmeasurable
 from benchmarks.running.claim import Claim, Outcome, claim
 from benchmarks.running.closing import close, find_other_task
 from benchmarks.running.distributed import refuse_undividable, started_alike
 from benchmarks.running.ledger import Ledger
 from benchmarks.running.manifest import describe, manifest
 from benchmarks.running.out_of_memory import free_memory, remembered
-from benchmarks.running.preflight import refuse_unfit
+from benchmarks.running.preflight import refuse_unfit, refuse_unmeasurable
 from benchmarks.running.progress import Progress
 from benchmarks.running.session import RunSession
 from benchmarks.running.start_evaluation import Shelf
@@ -57,8 +56,8 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
         while not attempt(remembered(config, about), source, task, claimed, console, about, ledger):
             free_memory()
             ledger = Ledger(prices=config.budget.prices())
-        if config.store:
-            upload(config.store, claimed.record)
+        if config.results.store:
+            upload(config.results.store, claimed.record)
     return Outcome(claimed.record, ran=True)
 
 

@@ -56,7 +56,7 @@ class RunSession:
         self.log: list[Any] = []
         self.plays = 0
         self.next_checkpoint = 1
-        self.saving = Saving(self, states, config.save_every_s)
+        self.saving = Saving(self, states, config.results.save_every_s)
         self._returning = ExitStack()
 
     # What an algorithm may use.

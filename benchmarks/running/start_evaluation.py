@@ -55,7 +55,7 @@ class Shelf:
             "seed": config.seed,
         }
         self.key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-        self.path = config.results / FOLDER / f"{self.key}.json"
+        self.path = config.results.folder / FOLDER / f"{self.key}.json"
         self.lock = self.path.with_suffix(".lock")
         for path in (self.path.parent, self.lock):
             require(not path.is_symlink(), f"{path}: is a symbolic link, and is not written to; remove it")

@@ -21,7 +21,6 @@ from benchmarks.records.disk import open_file, remove_folder, replace_file, sett
 from benchmarks.records.reading import is_number
 from benchmarks.running.ledger import METERED, Ledger
 from policies import ranks
-from policies.imitation import ImitationConfig
 from policies.source import Source, fingerprint
 from tasks.api import Message, Task
 from tasks.errors import BadInput, require
@@ -34,32 +33,6 @@ FOLDER, ABOUT = ".warmstarts", "warmstart.json"
 LARGEST_ABOUT = 2**20
 LIBRARIES = ("torch", "transformers", "trl", "peft")
 Say = Callable[[str], object]
-
-
-@dataclass(kw_only=True)
-class NoWarmStartConfig:
-    """conf/warmstart/none.yaml."""
-
-    name: str = "none"
-
-
-@dataclass(kw_only=True)
-class WarmStartConfig(ImitationConfig):
-    """conf/warmstart/sft.yaml."""
-
-    name: str = "sft"
-    transcripts: int = 2000
-    """Chats that the task makes of its train problems, in shuffled passes over them; each is seen once."""
-    lora_rank: int | None = None
-    """Train an adapter of this rank and merge it into the weights; None trains all weights."""
-    charge: bool = False
-    """Whether its cost counts as the algorithm's own: against the budget, and in every cost that is compared."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.transcripts >= 1, f"warmstart.transcripts={self.transcripts} must be at least 1")
-        rank = self.lora_rank
-        require(rank is None or rank >= 1, f"warmstart.lora_rank={rank} must be at least 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +87,7 @@ def find_or_make(config: RunConfig, source: Source, task: Task, say: Say) -> War
 
     assert config.warmstart is not None
     chats = transcripts(task, config.warmstart.transcripts, config.warmstart.seed)
-    folder = config.results / FOLDER / key_of(config, source, task, chats)
+    folder = config.results.folder / FOLDER / key_of(config, source, task, chats)
     lock = folder.with_suffix(".lock")
     for path in (folder.parent, lock):
         require(not path.is_symlink(), f"{path}: is a symbolic link, and is not written to; remove it")

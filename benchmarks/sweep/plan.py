@@ -10,21 +10,13 @@ tests/benchmarks/test_plan.py holds it to a factor of 1.5 in tokens, FLOPs and m
 
 from __future__ import annotations
 
-import io
 import math
-import tempfile
-from dataclasses import dataclass, replace
-from pathlib import Path
-
-from rich.console import Console
+from dataclasses import dataclass
 
 from benchmarks.config.schema import RunConfig
-from benchmarks.records.record import Record
-from benchmarks.running.budget import asks_endpoint, refuse_unmeasurable
 from benchmarks.running.ledger import Ledger
-from benchmarks.running.preflight import memory_lines, refuse_unfit
-from benchmarks.running.progress import Progress
-from benchmarks.running.session import RunSession
+from benchmarks.running.preflight import asks_endpoint, memory_lines, refuse_unfit, refuse_unmeasurable
+from benchmarks.running.rehearsal import rehearsal
 from benchmarks.running.starting import equip, load_start
 from benchmarks.wording import duration, memory, scientific
 from policies.source import find_source
@@ -49,13 +41,6 @@ class Estimate:
     rehearsal_s: float
 
 
-class Rehearsal(RunSession):
-    """A session that evaluates nothing."""
-
-    def checkpoint(self) -> None:
-        """Nothing: the estimate is about improving."""
-
-
 def plan(config: RunConfig) -> str:
     """The plan of a run with its estimate, as text.
 
@@ -69,7 +54,7 @@ def plan(config: RunConfig) -> str:
     refuse_unfit(config, source, task)
     lines = [
         f"plan: {config.algo.name} on {task.name} with {config.policy.name} ({source.label}), seed {config.seed}",
-        f"record: {config.where}/{config.run_name(task.fingerprint())}",
+        f"record: {config.results.where}/{config.run_name(task.fingerprint())}",
         f"budget {config.budget.name}: {limits}; {config.budget.checkpoints} points of the curve after the first",
         *memory_lines(config, source, task),
         *warm_start_lines(config, task),
@@ -103,10 +88,7 @@ def estimate(config: RunConfig) -> Estimate:
         policy = load_start(config, find_source(config.policy), task)
         equip(ledger, policy)
     updates = min(REHEARSED, config.budget.updates or REHEARSED)
-    short = replace(config, budget=replace(config.budget, updates=updates))
-    with tempfile.TemporaryDirectory(prefix="grpo-bench-plan-") as folder:
-        quiet = Progress(Console(file=io.StringIO()), "plan")
-        session = Rehearsal(short, policy, task, Record(Path(folder)), quiet, Path(folder), ledger)
+    with rehearsal(config, policy, task, updates, ledger) as session:
         algorithm.check(policy, task, session)
         with ledger.phase("update"):
             algorithm.improve(policy, task, session)

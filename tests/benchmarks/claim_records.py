@@ -32,6 +32,7 @@ def write_experiment(
     pace: float = 1.0,
     rewards: Mapping[str, float] | None = None,
     points: int = 9,
+    tstar: tuple[float, float] | None = None,
     **names: Any,
 ) -> list[Record]:
     """One record a seed of an algorithm that ends near an accuracy.
@@ -47,6 +48,7 @@ def write_experiment(
         pace: how early it learns: after the share x of its budget it has gained x^(1 / pace) of its gain.
         rewards: final mean of reward components, each of which begins at -1, by name.
         points: evaluations on the curve.
+        tstar: expected accuracy at the best temperature, before and after; None: not measured.
     """
     total = {"rollouts": 3000.0, "tokens": 1e5, "flops": 2e12, "seconds": 50.0, "device_seconds": 40.0} | dict(
         costs or {}
@@ -67,10 +69,12 @@ def write_experiment(
         ease = np.random.default_rng(0).permutation(problems) / problems
         end = level + rng.normal(0, luck)
         outcomes = [(ease[:, None] + rng.normal(0, 0.05, (problems, 2)) < solved).tolist() for solved in (base, end)]
+        levels = [level + rng.normal(0, luck) for level in tstar or ()]
+        best = tuple(ease[:, None] + rng.normal(0, 0.05, (problems, 2)) < solved for solved in levels) or None
         about = {"experiment": experiment, "seed": seed, "base": outcomes[0], "final": outcomes[1], "updates": 50}
         spent = {"rollouts": total["rollouts"], "tokens_generated": total["tokens"], "flops": total["flops"]}
         spent |= {"wall_s": total["seconds"], "cpu_s": total["device_seconds"]}
-        record = write_record(directory, algo=algo, task=task, **about, **spent, **names)
+        record = write_record(directory, algo=algo, task=task, tstar=best, **about, **spent, **names)
         rows = [{**row, "metric/share_right": float(row["solved"])} for row in record.read_rows("outcomes.parquet")]
         record.write_rows("outcomes.parquet", rows)
         curve = []

@@ -1,6 +1,6 @@
 """Simulated experiments with known truth: do intervals cover, is nothing found where nothing is, is power 80%?
 
-`main` simulates 1,000 experiments a row and prints the figures of docs/statistics.md; the tests run fewer.
+`main` simulates 2,000 experiments a row and prints the figures of docs/statistics.md; the tests run fewer.
 
 The world is the one of real records. The log-odds that run (algorithm a, seed i) solves problem j are
 
@@ -9,8 +9,8 @@ The world is the one of real records. The log-odds that run (algorithm a, seed i
 with difficulty_j ~ N(0, 1.3), the same for all algorithms; taste_aj ~ N(0, taste / sqrt 2), what suits an algorithm
 about a problem; luck_ai ~ N(0, luck_a), what training again changes on all problems, and mix_aij ~ N(0, mix) on single
 ones (seed x problem); each problem is played `samples` times. `ease` is such that the first algorithm has the stated
-accuracy. The starting policy, over which gains are taken, has neither luck nor mix and is measured once. The truth is
-the expected accuracy over all problems, tastes, lucks and mixes, by Gauss-Hermite quadrature.
+accuracy. The starting policy, over which gains are taken, has neither luck nor mix and is measured once a seed. The
+truth is the expected accuracy over all problems, tastes, lucks and mixes, by Gauss-Hermite quadrature.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.analysis.statistics import (
     DIFFERENCES,
     UNBOUNDED,
     Contrast,
+    Matrix,
     accuracy_interval,
     contrast,
     contrast_of_runs,
@@ -39,9 +42,10 @@ POOL = 6
 """Algorithms whose records the expected variance of a design comes from."""
 
 
-def expected(odds: float | np.ndarray, spread: float) -> np.ndarray:
+def expected(odds: float | Matrix, spread: float) -> Matrix:
     """Mean accuracy where log-odds are normal."""
-    return (1 / (1 + np.exp(-(np.asarray(odds)[..., None] + spread * NODES)))) @ (WEIGHTS / WEIGHTS.sum())
+    chances: Matrix = 1 / (1 + np.exp(-(np.asarray(odds)[..., None] + spread * NODES)))
+    return np.asarray(chances @ (WEIGHTS / WEIGHTS.sum()))
 
 
 @dataclass(frozen=True)
@@ -68,31 +72,30 @@ class World:
         luck, mix = (0.0, 0.0) if place < 0 else (self.luck * (self.luck_ratio if place else 1.0), self.mix)
         return float(np.sqrt(SPREAD**2 + self.taste**2 / 2 + luck**2 + mix**2))
 
-    @property
-    def ease(self) -> float:
-        """Log-odds that give the first algorithm its accuracy."""
-        return float(np.interp(self.accuracy, expected(ODDS, self.spread(0)), ODDS))
-
     def truth(self, place: int, skill: float = 0.0) -> float:
         """Expected accuracy."""
-        return float(expected(self.ease + skill, self.spread(place)))
+        return float(expected(ease(self) + skill, self.spread(place)))
 
-    def play(self, rng: np.random.Generator, skills: tuple[float, ...], start: bool = False) -> list[np.ndarray]:
-        """Shares solved by algorithms with these skills, float64 [seeds, problems]; the starting policy's row last."""
-        difficulty = rng.normal(self.ease, SPREAD, self.problems)
+    def play(self, rng: np.random.Generator, skills: tuple[float, ...], start: bool = False) -> list[Matrix]:
+        """Shares solved by algorithms with these skills, float64 [seeds, problems]; the starting policy last."""
+        difficulty = rng.normal(ease(self), SPREAD, self.problems)
         common = np.sqrt(self.shared_luck) * rng.normal(0, self.luck, (self.seeds, 1))
         played = []
         for place, skill in enumerate((*skills, 0.0) if start else skills):
-            taste, rows = rng.normal(0, self.taste / np.sqrt(2), self.problems), self.seeds
-            if place == len(skills):
-                rows, noise = 1, np.zeros((1, 1))
-            else:
-                own = rng.normal(0, self.luck * (self.luck_ratio if place % 2 else 1.0), (rows, 1))
-                noise = common + np.sqrt(1 - self.shared_luck) * own + rng.normal(0, self.mix, (rows, self.problems))
+            taste, noise = rng.normal(0, self.taste / np.sqrt(2), self.problems), np.zeros((self.seeds, 1))
+            if place < len(skills):
+                own = rng.normal(0, self.luck * (self.luck_ratio if place % 2 else 1.0), (self.seeds, 1))
+                noise = common + np.sqrt(1 - self.shared_luck) * own
+                noise = noise + rng.normal(0, self.mix, (self.seeds, self.problems))
             chance = 1 / (1 + np.exp(-(skill + difficulty + taste + noise)))
-            table = rng.binomial(self.samples, chance) / self.samples
-            played.append(np.repeat(table, self.seeds, axis=0) if place == len(skills) else table)
+            played.append(rng.binomial(self.samples, chance) / self.samples)
         return played
+
+
+@cache
+def ease(world: World) -> float:
+    """Log-odds that give the first algorithm its accuracy."""
+    return float(np.interp(world.accuracy, expected(ODDS, world.spread(0)), ODDS))
 
 
 @dataclass(frozen=True)
@@ -143,10 +146,11 @@ def experiment(world: World, experiments: int, seed: int = 0) -> Figures:
         numbers.append(((high - low) / 2, detectable))
     half_widths, called = np.array(numbers).T
     outer = [np.array([row[-1] for row in hits])[chosen].mean() for chosen in _outer_quarters(called)]
-    return Figures(*np.mean(hits, axis=0), *outer, float(np.median(half_widths)), float(np.median(called)))
+    shares = [float(share) for share in (*np.mean(hits, axis=0), *outer)]
+    return Figures(*shares, float(np.median(half_widths)), float(np.median(called)))  # type: ignore[call-arg]
 
 
-def _outer_quarters(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _outer_quarters(values: Matrix) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     order = np.argsort(values, kind="stable")
     quarter = max(len(order) // 4, 1)
     return order[:quarter], order[-quarter:]
@@ -185,7 +189,7 @@ def choices(world: World, experiments: int, seed: int = 0) -> dict[str, tuple[fl
     return {name: (np.mean(c[0]), float(np.median(c[1])), np.mean(c[2])) for name, c in columns.items()}
 
 
-def ways(one: np.ndarray, other: np.ndarray) -> dict[str, Contrast]:
+def ways(one: Matrix, other: Matrix) -> dict[str, Contrast]:
     """The same difference with its seed variance from paired seeds, pooled over both arms, and Welch's."""
     welch = contrast([other, one], [1, -1], UNBOUNDED)
     paired = contrast([other - one], [1], UNBOUNDED)
@@ -197,7 +201,7 @@ def ways(one: np.ndarray, other: np.ndarray) -> dict[str, Contrast]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--experiments", type=int, default=1000)
+    parser.add_argument("--experiments", type=int, default=2000)
     experiments = parser.parse_args().experiments
     print(f"{experiments} experiments a row; shares in %, half width and detectable difference in points")
     about = f"{'seeds':>5} {'luck':>9} {'mix':>4} {'acc.':>4} {'problems':>9} "

@@ -24,8 +24,8 @@ CLAIMS = {claim.name: claim for claim in load_claims()}
 LOUD = {"luck": 0.2}
 SEEDS = {"seeds": 5}
 FINE = {"points": 25}
-NOT_YET = ("gsm_fields", "gsm_turns", "random_prompt", "all_advice")
-"""What a claim names before the policy can play it or the package has it."""
+NOT_YET = ("random_prompt", "all_advice")
+"""Algorithms that a claim names before the package has them."""
 
 
 def judge(name, directory, policy="tiny"):
@@ -109,6 +109,12 @@ def cost_axis(directory, gepa_seconds, **more):
         write_experiment(directory, "gepa", 0.5, task=task, costs=costs, **(SEEDS | FINE | more))
 
 
+def learning(directory, gained, at_tstar, **more):
+    for task in ("wordle", "gsm_synth"):
+        levels = {"base": 0.3, "tstar": (0.5, 0.5 + at_tstar)}
+        write_experiment(directory, "grpo", 0.3 + gained, task=task, **levels, **(SEEDS | more))
+
+
 def outcome_reward(directory, ahead, **more):
     for reward, level in (("outcome", 0.5 + ahead), ("shaped", 0.5)):
         write_experiment(directory, "grpo", level, settings={"task.reward": reward}, **(SEEDS | more))
@@ -125,6 +131,7 @@ SUPPORTED = {
     "prompt_search": lambda d: prompt_search(d, 0.2),
     "cost_axis": lambda d: cost_axis(d, 13.0),
     "outcome_reward": lambda d: outcome_reward(d, 0.2),
+    "learning": lambda d: learning(d, 0.2, 0.2),
 }
 REFUTED = {
     "reward_ambiguity": [lambda d: reward_ambiguity(d, 0.0)],
@@ -137,6 +144,8 @@ REFUTED = {
     "prompt_search": [lambda d: prompt_search(d, -0.2)],
     "cost_axis": [lambda d: cost_axis(d, 400.0)],
     "outcome_reward": [lambda d: outcome_reward(d, -0.2)],
+    # Sharper, and no better where sampling is as good as it can be.
+    "learning": [lambda d: learning(d, 0.3, -0.1)],
 }
 UNDECIDED = {
     "reward_ambiguity": lambda d: reward_ambiguity(d, 0.2),
@@ -149,8 +158,9 @@ UNDECIDED = {
     "prompt_search": lambda d: prompt_search(d, 0.05, **LOUD),
     "cost_axis": lambda d: cost_axis(d, 400.0, **LOUD),
     "outcome_reward": lambda d: outcome_reward(d, 0.05, **LOUD),
+    "learning": lambda d: learning(d, 0.3, 0.02, **LOUD),
 }
-QUIET = {"luck": 0.001, "problems": 3000}
+QUIET = {"luck": 0.001, "problems": 1500}
 EQUIVALENT = {
     "vector_reward": lambda d: vector_reward(d, 0.0, **QUIET),
     "outcome_reward": lambda d: outcome_reward(d, 0.0, **QUIET),
@@ -158,8 +168,8 @@ EQUIVALENT = {
 }
 
 
-def test_every_claim_is_tried_but_the_one_whose_metric_no_record_has_yet():
-    assert set(CLAIMS) - set(SUPPORTED) == {"learning"}
+def test_every_claim_is_tried():
+    assert set(CLAIMS) == set(SUPPORTED) == set(REFUTED) == set(UNDECIDED)
 
 
 @pytest.mark.parametrize("name", SUPPORTED)
@@ -192,8 +202,7 @@ def test_a_claim_that_the_records_leave_open_is_undecided_and_says_what_would_de
 @pytest.mark.parametrize("name", EQUIVALENT)
 def test_a_difference_that_is_surely_below_the_smallest_of_interest_is_equivalent(tmp_path, name):
     EQUIVALENT[name](tmp_path)
-    assert judge(name, tmp_path).conclusion in ("equivalent", "refuted")
-    assert any(judgement.conclusion == "equivalent" for judgement in judge(name, tmp_path).judgements)
+    assert judge(name, tmp_path).conclusion == "equivalent"
 
 
 @pytest.mark.parametrize("name", CLAIMS)
@@ -209,7 +218,7 @@ def test_a_metric_that_records_do_not_have_leaves_a_claim_undecided_and_says_so(
         write_experiment(tmp_path, "grpo", 0.5, task=task, **SEEDS)
     found = judge("learning", tmp_path)
     assert found.conclusion == "undecided"
-    assert "solved_tstar" in found.judgements[0].note
+    assert "has no outcomes at T*" in found.judgements[0].note
 
 
 def test_what_is_missing_is_printed_as_sweeps_that_the_command_line_takes(tmp_path):
@@ -222,7 +231,8 @@ def test_what_is_missing_is_printed_as_sweeps_that_the_command_line_takes(tmp_pa
         assert words[-1] == f"results.dir={tmp_path / 'none'}"
         if not any(name in line for name in NOT_YET):
             known += 1
-            for combination in combinations(words):
+            made = list(combinations(words))
+            for combination in (made[0], made[-1]):
                 check_config(compose_config(combination))
     assert known >= 5
 

@@ -48,11 +48,11 @@ def test_what_can_be_divided_is_not_refused(words: tuple[str, ...], tmp_path: Pa
     refuse_undividable(config, config.task_class(config.task))
 
 
-@pytest.mark.parametrize("words", [["-m", "+algo=grpo"], ["--dry-run", "+algo=grpo"]])
+@pytest.mark.parametrize("how", ["many", "dry_run"])
 @pytest.mark.usefixtures("third_of_three")
-def test_sweeps_and_plans_are_made_in_one_process(words: list[str]) -> None:
+def test_sweeps_and_plans_are_made_in_one_process(how: str) -> None:
     with pytest.raises(BadInput, match="work in one process"):
-        launch(words)
+        launch(["+algo=grpo"], **{how: True})
 
 
 def test_a_campaign_does_not_start_below_a_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.running.budget import LIMITS, BudgetConfig
-from benchmarks.running.ledger import Ledger, Prices
+from benchmarks.config.budget import LIMITS, BudgetConfig, Prices
+from benchmarks.running.ledger import Ledger
 from tasks.errors import BadInput
 
 

@@ -119,11 +119,11 @@ def test_a_dry_run_refuses_what_cannot_fit_and_records_nothing(
     large: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("policies.memory.free_memory", lambda _: (2**30, 2**30))
-    words = ["--dry-run", "+algo=grpo", "policy=path", f"policy.path={large}", f"results.dir={tmp_path / 'runs'}"]
+    words = ["+algo=grpo", "policy=path", f"policy.path={large}", f"results.dir={tmp_path / 'runs'}"]
+    with pytest.raises(BadInput, match=r"needs 23\.5 GiB at least"):
+        launch(words, dry_run=True)
     with pytest.raises(BadInput, match=r"needs 23\.5 GiB at least"):
         launch(words)
-    with pytest.raises(BadInput, match=r"needs 23\.5 GiB at least"):
-        launch(words[1:])
     assert not any((tmp_path / "runs").rglob("status"))
 
 

@@ -1,7 +1,7 @@
 """What reads a stranger's bytes, each as a function that may raise the one error meant for it, and nothing else.
 
 A target's property is more than not to crash: rewards stay in their ranges, text that is shown prints, a name leads to
-no other folder. `make fuzz` drives them with atheris, and test_targets.py with a few hundred inputs each.
+no other folder. fuzz.py drives them with atheris, and test_targets.py with a few hundred inputs each.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from rich.console import Console
 from algorithms.reflectors import EndpointReflector, ReflectionConfig, Refused, check_text, read_reply
 from benchmarks.analysis.table import read_table as read_results
 from benchmarks.analysis.table import render
-from benchmarks.config.plugins import find, from_file, is_file_choice
-from benchmarks.config.schema import RUN_NAME, check_config, compose_config, hydra_word
+from benchmarks.config.plugins import find, from_file
+from benchmarks.config.presets import chosen
+from benchmarks.config.schema import RUN_NAME, check_config, compose_config
 from benchmarks.records import reading
 from benchmarks.records.parquet import read_table, write_table
 from benchmarks.records.reading import Damaged, find_record
@@ -54,7 +55,7 @@ class Target:
 
     parse: Callable[[bytes], None]
     inputs: int
-    """How many `make fuzz` tries."""
+    """How many fuzz.py tries."""
     seeds: Sequence[bytes] = ()
     tokens: Sequence[str] = ()
     longest: int = 400
@@ -159,10 +160,9 @@ def overrides(data: bytes) -> None:
 def plugin_name(data: bytes) -> None:
     """A choice of algorithm, task or policy; nothing is imported for a name that is not installed."""
     choice = text_of(data)
-    for group in ("+algo", "task", "policy"):
+    for group in ("algo", "task", "policy"):
         with suppress(BadInput):
-            if choice.isprintable() and "," not in choice and not is_file_choice(choice):
-                hydra_word(f"{group}={choice}")
+            assert chosen(group, choice).name.isprintable()
     with suppress(BadInput):
         find("algorithms", choice)
     with suppress(BadInput):

@@ -1,4 +1,4 @@
-"""How long `table` and `report` take with many records: `make bench-reading`, a few minutes for 10,000 runs.
+"""How long `table` and `report` take with many records: a few minutes for 10,000 runs.
 
 Made-up records, sealed and sound: seven algorithms on three tasks at three budgets, five seeds each, and
 as many learning rates as it takes; 100 test problems with two samples. The disk cache is warm. Wall time is what a user

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from benchmarks.config.plugins import load_class
+from benchmarks.config.plugins import find, load
 from benchmarks.config.schema import check_config, compose_config
 from benchmarks.running.evaluation import average
 from policies.api import Rollout, Sampling
@@ -32,7 +32,7 @@ RULES = {"wordle": WORDLE_RULES, "wordle_turn": WORDLE_RULES, "gsm_synth": GSM_R
 
 def embedded_task(name: str) -> Task:
     config = check_config(compose_config(["+algo=base", f"task={name}"]))
-    task: Task = load_class("tasks", name)(config.task)
+    task: Task = load(find("tasks", name))(config.task)
     return task
 
 
