@@ -23,7 +23,6 @@ from benchmarks.running.rehearsal import Rehearsal, rehearsal
 from benchmarks.running.starting import load_start
 from policies.api import Rollout, Sampling
 from policies.language_model import LanguageModel, load_policy
-from policies.source import find_source
 from tasks.api import Problem, Task
 from tasks.errors import require
 
@@ -59,7 +58,7 @@ def configured(policy: Sequence[str], device: str, *words: str, algo: str = "grp
 def loaded(config: RunConfig) -> tuple[LanguageModel, Task]:
     """Its policy as it starts, and its task."""
     task: Task = config.task_class(config.task)
-    return load_start(config, find_source(config.policy), task), task
+    return load_start(config, config.source, task), task
 
 
 def trains(policy: Sequence[str], device: str, algo: str, adapter: str) -> str:
@@ -127,7 +126,7 @@ def memory_and_energy(policy: Sequence[str], device: str) -> str:
     spent = {name: meter() - before[name] for name, meter in read.items()}
     peaks = peak_memory(model.device)
     peak = peaks["peak_host_bytes"] if peaks["peak_device_bytes"] is None else peaks["peak_device_bytes"]
-    predicted = memory_need(config, find_source(config.policy), task)
+    predicted = memory_need(config, config.source, task)
     assert peak is not None
     assert predicted.weights < peak, f"a peak of {peak:.0f} bytes is less than the weights"
     if model.device.type == "cuda":

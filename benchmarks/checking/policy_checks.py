@@ -16,7 +16,7 @@ from benchmarks.checking.rules import Violations
 from benchmarks.config.schema import RunConfig
 from policies.api import Rollout, Sampling
 from policies.language_model import LanguageModel, load_policy
-from policies.source import Source, find_source
+from policies.source import Source
 from tasks.api import Task
 
 PROBLEMS, GROUP = 2, 2
@@ -42,7 +42,7 @@ def policy_violations(config: RunConfig) -> Violations:
     """
     violations = Violations()
     task: Task = config.task_class(config.task)
-    policy = load_policy(config.policy, find_source(config.policy), config.adapter, config.seed)
+    policy = load_policy(config.policy, config.source, config.adapter, config.seed)
     policy.instructions = policy.instructions or task.instructions
     problems, sampling = task.problems("train")[:PROBLEMS], Sampling(logprobs=True)
     rollouts, again = (policy.play(task, problems, GROUP, sampling, 0)[0] for _ in range(2))
@@ -102,7 +102,7 @@ def check_copy(config: RunConfig, policy: LanguageModel, violations: Violations)
             settings = replace(config.policy, gguf_variable=None, gguf_package=None)
             copy = load_policy(settings, Source(folder, None, "the saved policy"))
         else:
-            copy = load_policy(config.policy, find_source(config.policy), config.adapter, config.seed + 1)
+            copy = load_policy(config.policy, config.source, config.adapter, config.seed + 1)
             copy.restore_adapter(Path(folder))
     if copy.state_hash() != policy.state_hash():
         violations.add("saves", "saved and loaded again, it has other weights or instructions")

@@ -26,7 +26,7 @@ from benchmarks.checking.probe_statistics import WithError, cosines, mean_with_e
 from benchmarks.config.schema import RunConfig
 from benchmarks.running.warmstart import find_or_make
 from policies.language_model import load_policy
-from policies.source import Source, find_source
+from policies.source import Source
 from tasks.api import Problem, Task
 from tasks.errors import RunFailed, require
 
@@ -146,7 +146,7 @@ def probe(configs: Mapping[str, RunConfig], batches: int, held_out: int, say: Ca
     fewer = "lower --batches, --held-out or batch.problems"
     require(needed <= len(deck), f"{needed} train problems are needed, {task.name} has {len(deck)}: {fewer}")
     apart, deck = deck[: held_out * size], deck[held_out * size : needed]
-    source = find_source(first.policy)
+    source = first.source
     if first.warmstart is not None:
         source = find_or_make(first, source, task, say).source
     askers = [algorithm.sampling() for algorithm in algorithms.values()]

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -22,9 +23,11 @@ from benchmarks.config.plugins import KINDS, Plugin, find, from_file, identity, 
 from benchmarks.config.presets import CONF, SOURCE, options, plugin_node, refuse_namesake, register
 from benchmarks.config.settings import Settings
 from benchmarks.records.redaction import redacted
+from policies.source import Source, find_source
 from tasks.errors import BadInput, require
 
 if TYPE_CHECKING:
+    import torch
     from hydra._internal.hydra import Hydra
 
 CONFIG = "config"
@@ -49,6 +52,37 @@ class RunConfig(Settings):
     task_class: type[Any]
     resolved: dict[str, Any]
     """What decides the outcome, as plain values: what goes into the record."""
+
+    @cached_property
+    def source(self) -> Source:
+        """Where the policy's weights come from.
+
+        Raises:
+            BadInput: see `policies.source.find_source`.
+        """
+        return find_source(self.policy)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the policy computes.
+
+        Raises:
+            BadInput: see `policies.devices.choose_device`.
+        """
+        from policies.devices import choose_device
+
+        return choose_device(self.policy.device)
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """What the policy's weights are held in.
+
+        Raises:
+            BadInput: see `policies.devices.choose_dtype`.
+        """
+        from policies.devices import choose_dtype
+
+        return choose_dtype(self.policy.dtype, self.device, trained=self.adapter is None)
 
     def experiment(self, task_fingerprint: str) -> str:
         """Hash of everything but the seed that decides the outcome."""

@@ -78,9 +78,7 @@ def refuse_undividable(config: RunConfig, task: Task) -> None:
 def _refuse_missing_gpu(config: RunConfig) -> None:
     import torch
 
-    from policies.devices import choose_device
-
-    if choose_device(config.policy.device).type == "cuda":
+    if config.device.type == "cuda":
         there, wanted = torch.cuda.device_count(), ranks.local_rank() + 1
         require(wanted <= there, f"there are {there} GPUs, and a process each is needed; start at most {there}")
 

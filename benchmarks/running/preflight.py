@@ -37,11 +37,9 @@ def refuse_unfit(config: RunConfig, source: Source, task: Task) -> None:
         way = f"raise task.{split}" if split != "train" else "lower task.val and task.test"
         require(len(task.problems(split)) > 0, f"task={task.name} has no {split} problems; {way}, or give it more")
     from policies.adapter import check_quantisation
-    from policies.devices import choose_device, choose_dtype
     from policies.memory import free_memory
 
-    device = choose_device(config.policy.device)
-    choose_dtype(config.policy.dtype, device, trained=config.adapter is None)
+    device, _ = config.device, config.dtype  # Asking for them refuses what is not there.
     if config.adapter is not None and config.adapter.quantised:
         check_quantisation(device)
     free, total = free_memory(device)
@@ -67,11 +65,10 @@ def refuse_unfit_warm_start(config: RunConfig, source: Source, task: Task) -> No
     Raises:
         BadInput: less free memory than is certainly needed.
     """
-    from policies.devices import choose_device
     from policies.memory import free_memory
 
     assert config.warmstart is not None
-    device = choose_device(config.policy.device)
+    device = config.device
     free, total = free_memory(device)
     certain = warm_start_need(config, source, task).certain
     if certain > free:
@@ -91,12 +88,12 @@ def _told(certain: float, free: float, total: float) -> str:
 def warm_start_need(config: RunConfig, source: Source, task: Task) -> Need:
     """What making the warm start needs on the device, by formula."""
     from policies.adapter import AdapterConfig
-    from policies.devices import choose_device, choose_dtype, trains_in_bf16
+    from policies.devices import choose_dtype, trains_in_bf16
     from policies.memory import Load, need, skeleton
 
     warm = config.warmstart
     assert warm is not None
-    device = choose_device(config.policy.device)
+    device = config.device
     adapter = None if warm.lora_rank is None else AdapterConfig(rank=warm.lora_rank)
     longest = widest(config, task).longest
     return need(
@@ -116,14 +113,14 @@ def updates_weights(config: RunConfig) -> bool:
 
 def memory_need(config: RunConfig, source: Source, task: Task) -> Need:
     """What a run needs on its device, by formula."""
-    from policies.devices import choose_device, choose_dtype, trains_in_bf16
+    from policies.devices import trains_in_bf16
     from policies.memory import need, skeleton
 
-    device = choose_device(config.policy.device)
+    device = config.device
     return need(
         skeleton(source, config.adapter, offline_ways(config.policy)),
         widest(config, task),
-        dtype=choose_dtype(config.policy.dtype, device, trained=config.adapter is None),
+        dtype=config.dtype,
         bf16=trains_in_bf16(config.policy.dtype, device),
         adapter=config.adapter,
         device=device.type,
@@ -153,11 +150,10 @@ def widest(config: RunConfig, task: Task) -> Load:
 
 def memory_lines(config: RunConfig, source: Source, task: Task) -> list[str]:
     """What `run --dry-run` says of memory."""
-    from policies.devices import choose_device
     from policies.memory import free_memory
 
     found = memory_need(config, source, task)
-    free, _ = free_memory(choose_device(config.policy.device))
+    free, _ = free_memory(config.device)
     parts = [("weights", found.weights), ("gradients", found.gradients), ("optimiser", found.optimiser)]
     told = ", ".join(f"{name} {memory(size)}" for name, size in parts if size)
     train = f"{memory(found.update)} more to train on and " if found.update else ""
@@ -198,8 +194,7 @@ def refuse_unmeasurable(config: RunConfig) -> None:
         )
     if "joules" in limits:
         from benchmarks.running.energy import energy_meter, missing_meter
-        from policies.devices import choose_device
 
-        device = choose_device(config.policy.device)
+        device = config.device
         if energy_meter(device) is None:
             raise BadInput(f"budget.joules={limits['joules']:g}: {missing_meter(device)}; set another limit")

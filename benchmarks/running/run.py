@@ -27,7 +27,7 @@ from benchmarks.running.starting import equip, load_start
 from benchmarks.running.tracking import open_tracker
 from benchmarks.running.warmstart import book, find_or_make
 from policies import ranks
-from policies.source import Source, find_source
+from policies.source import Source
 from tasks.api import Task
 
 
@@ -44,7 +44,7 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
     with stoppable(), ExitStack() as holding:
         with ledger.phase("load"):
             task: Task = config.task_class(config.task)
-            source = find_source(config.policy)
+            source = config.source
             refuse_unmeasurable(config)
             refuse_undividable(config, task)
             find_other_task(config)

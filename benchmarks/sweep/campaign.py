@@ -26,7 +26,6 @@ from benchmarks.sweep.campaign_defaults import DEFAULTS
 from benchmarks.sweep.runs import PlannedRun, planned
 from benchmarks.wording import duration, one_line
 from policies import ranks
-from policies.source import find_source
 from tasks.errors import BadInput, require
 
 SWEPT = ("seed", "task", "+algo")
@@ -124,19 +123,17 @@ def jobs_of(overrides: Sequence[str], state: Path) -> list[Job]:
 
 def _need(run: PlannedRun) -> float:
     from benchmarks.running.preflight import memory_need
-    from policies.devices import choose_device
 
-    if choose_device(run.config.policy.device).type != "cuda":
+    if run.config.device.type != "cuda":
         return float("inf")
-    return memory_need(run.config, find_source(run.config.policy), run.task).most
+    return memory_need(run.config, run.config.source, run.task).most
 
 
 def device_memory(jobs: Sequence[Job]) -> float:
     """Bytes that are free on the campaign's device."""
-    from policies.devices import choose_device
     from policies.memory import free_memory
 
-    return free_memory(choose_device(jobs[0].run.config.policy.device))[0]
+    return free_memory(jobs[0].run.config.device)[0]
 
 
 def start(job: Job, state: Path) -> subprocess.Popen[bytes]:
@@ -265,7 +262,7 @@ def campaign(overrides: Sequence[str], state: Path, allowed: float | None, say: 
 
 def _standing(jobs: Sequence[Job], state: Path) -> str:
     config = jobs[0].run.config
-    policy = f"policy {config.policy.name} ({find_source(config.policy).label}), budget {config.budget.name}"
+    policy = f"policy {config.policy.name} ({config.source.label}), budget {config.budget.name}"
     return f"campaign: {sum(job.complete for job in jobs)} of {len(jobs)} runs complete; {policy}; state in {state}"
 
 

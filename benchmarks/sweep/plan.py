@@ -19,7 +19,6 @@ from benchmarks.running.preflight import asks_endpoint, memory_lines, refuse_unf
 from benchmarks.running.rehearsal import rehearsal
 from benchmarks.running.starting import equip, load_start
 from benchmarks.wording import duration, memory, scientific
-from policies.source import find_source
 from tasks.api import Task
 
 REHEARSED = 2
@@ -49,7 +48,7 @@ def plan(config: RunConfig) -> str:
     """
     task: Task = config.task_class(config.task)
     refuse_unmeasurable(config)
-    source = find_source(config.policy)
+    source = config.source
     limits = ", ".join(f"{name} {limit:g}" for name, limit in config.budget.limits().items())
     refuse_unfit(config, source, task)
     lines = [
@@ -85,7 +84,7 @@ def estimate(config: RunConfig) -> Estimate:
     algorithm = config.algorithm_class(config.algo)
     ledger = Ledger(prices=config.budget.prices())
     with ledger.phase("load"):
-        policy = load_start(config, find_source(config.policy), task)
+        policy = load_start(config, config.source, task)
         equip(ledger, policy)
     updates = min(REHEARSED, config.budget.updates or REHEARSED)
     with rehearsal(config, policy, task, updates, ledger) as session:
