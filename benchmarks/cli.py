@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.records.mirror import nothing_there, readable
 from benchmarks.records.record import RUNS
+from benchmarks.records.store import is_url, readable
 from benchmarks.running.quiet import quiet_libraries
 from benchmarks.sweep.campaign_defaults import DEFAULTS
 from tasks.errors import BadInput, RunFailed, require
@@ -167,7 +167,8 @@ def compare(
 
     from benchmarks.analysis.comparison import FORMATS, choose, render
     from benchmarks.analysis.comparison import compare as compare_experiments
-    from benchmarks.analysis.experiments import read_experiments, say_set_aside
+    from benchmarks.analysis.experiments import read_experiments
+    from benchmarks.records.reading import say_set_aside
 
     require(format in FORMATS, f"--format {format}: use {', '.join(FORMATS)}")
     experiments, aside = read_experiments(readable(runs))
@@ -189,11 +190,13 @@ def claims(
     from rich.console import Console
 
     from benchmarks.analysis.claims import FORMATS, answer, load_claims, print_missing, render
-    from benchmarks.analysis.experiments import read_experiments, say_set_aside
+    from benchmarks.analysis.experiments import read_experiments
+    from benchmarks.records.reading import say_set_aside
 
     require(format in FORMATS, f"--format {format}: use {', '.join(FORMATS)}")
     # Without any record every claim is undecided, and --missing says what to run first.
-    experiments, aside = ([], []) if missing and nothing_there(runs) else read_experiments(readable(runs))
+    nothing = missing and not is_url(runs) and not Path(runs).exists()
+    experiments, aside = ([], []) if nothing else read_experiments(readable(runs))
     say_set_aside(aside)
     answers = [answer(claim, experiments, policy, budget) for claim in load_claims()]
     if missing:

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -222,7 +223,7 @@ class LanguageModel:
             BadInput: the folder holds none, or another one.
         """
         restore(self.model, folder)
-        self.instructions = (folder / "instructions.txt").read_text(encoding="utf-8")
+        self.instructions = read_file(folder / "instructions.txt", LONGEST, follow=False).decode()
 
 
 def load_policy(
@@ -259,7 +260,8 @@ def load_policy(
             with torch.random.fork_rng(devices=[]):
                 model = merged(model, Path(folder))
         saved = Path((source.folder, *source.adapters)[-1]) / "instructions.txt"
-        instructions = read_file(saved, LONGEST).decode() if saved.is_file() else ""
+        # They end up in records and prompts: a link could put any file of this disk there.
+        instructions = read_file(saved, LONGEST, follow=False).decode() if os.path.lexists(saved) else ""
         temperature = saved_temperature(Path(source.folder))
     # A folder of a stranger makes transformers raise nearly anything; all of it means that it cannot be loaded.
     except Exception as error:

@@ -59,6 +59,8 @@ def read_file(path: Path, largest: int = LARGEST, *, follow: bool = True) -> byt
         about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file")
+        if about.st_size > largest:
+            raise OSError(errno.EFBIG, f"it is larger than {largest / 2**20:g} MiB")
         # Mostly one call: a folder of records has tens of thousands of files.
         pieces = [os.read(handle, min(about.st_size, largest) + 1)]
         size = len(pieces[0])

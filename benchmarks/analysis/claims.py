@@ -25,7 +25,7 @@ from benchmarks.analysis.conclusions import FINE, ClaimTest, Conclusion, Judgeme
 from benchmarks.analysis.experiments import Experiment
 from benchmarks.analysis.ground import Ground, MissingRuns
 from benchmarks.config.presets import CONF
-from benchmarks.records.mirror import is_default
+from benchmarks.records.store import is_default
 from benchmarks.wording import one_line
 from tasks.errors import BadInput, require
 

@@ -31,7 +31,7 @@ def gains_of(experiment: Experiment, name: str) -> Gains:
     seeds = list(experiment.runs)
     found: list[Interval] = []
     for metric in METRICS:
-        if metric == SOLVED_TSTAR and not all(run.run.tstar[0] for run in experiment.runs.values()):
+        if metric == SOLVED_TSTAR and not all(run.tstar[0] for run in experiment.runs.values()):
             return Gains(name, found[0], None, None)
         before, after = experiment.base_matrix(seeds, metric), experiment.matrix(metric, seeds)
         found.append((float((after - before).mean()), *paired_gain_interval(before, after)))

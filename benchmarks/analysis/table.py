@@ -10,7 +10,7 @@ import csv
 import json
 import math
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from benchmarks.records.index import Index, read_index
-from benchmarks.records.reading import NAMES, Run
-from benchmarks.wording import COSTS, one_line
+from benchmarks.analysis.experiments import Experiment, group_runs
+from benchmarks.records.reading import NAMES, SetAside, read_runs, say_set_aside
+from benchmarks.wording import COSTS
 from tasks.errors import BadInput
 
 FORMATS = ("text", "json", "csv", "markdown")
@@ -59,10 +59,8 @@ class Table:
     rows: list[dict[str, Any]]
     """One per experiment, by task, policy, budget, and accuracy from best to worst. Accuracies, gains and costs are
     null without a complete run; `seeds` are those of the complete runs or, where there is none, of all runs."""
-    set_aside: list[tuple[str, str]]
+    set_aside: SetAside
     """(name, reason) of the records that entered no row."""
-    found: int
-    """Records in the folder, used or set aside."""
 
 
 def read_table(directory: Path, only: str | None = None) -> Table:
@@ -70,23 +68,11 @@ def read_table(directory: Path, only: str | None = None) -> Table:
 
     Raises:
         BadInput: there is no such directory.
+        RunFailed: no record there can be read.
     """
-    index = read_index(directory, only)
-    experiments, set_aside = by_experiment(index)
-    rows = [experiment_row(runs, index) for runs in experiments]
-    if only is None:
-        index.save()
-    return Table(sorted(rows, key=rank), set_aside, len(index.runs) + len(index.set_aside))
-
-
-def by_experiment(index: Index) -> tuple[list[list[Run]], list[tuple[str, str]]]:
-    """The runs of each experiment, one per seed, and the records that were set aside, by name, with the reason."""
-    experiments: dict[tuple[str, ...], list[Run]] = defaultdict(list)
-    for run in index.runs:
-        experiments[tuple(run.about[name] for name in NAMES)].append(run)
-    set_aside = list(index.set_aside)
-    kept = [_comparable(runs, set_aside) for runs in experiments.values()]
-    return kept, sorted(set_aside)
+    runs, aside = read_runs(directory, only)
+    rows = [experiment_row(experiment) for experiment in group_runs(runs, aside)]
+    return Table(sorted(rows, key=rank), sorted(aside))
 
 
 def rank(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -96,38 +82,23 @@ def rank(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return (*(row[name] for name in SETTING), best_first, row["algo"], row["experiment"])
 
 
-def _comparable(runs: Sequence[Run], set_aside: list[tuple[str, str]]) -> list[Run]:
-    """One run per seed, and the same test problems for all, complete runs first; the others are set aside."""
-    kept: dict[int, Run] = {}
-    for run in sorted(runs, key=lambda run: (run.status != "complete", run.about["seed"], run.name)):
-        same_seed = kept.get(run.about["seed"])
-        first = next(iter(kept.values()), run)
-        if same_seed:
-            set_aside.append((run.name, f"same experiment and seed as {same_seed.name}"))
-        elif run.problems and run.problems != first.problems:
-            set_aside.append((run.name, f"other test problems than {first.name}, a run of the same experiment"))
-        else:
-            kept[run.about["seed"]] = run
-    return list(kept.values())
-
-
-def experiment_row(runs: Sequence[Run], index: Index) -> dict[str, Any]:
+def experiment_row(experiment: Experiment) -> dict[str, Any]:
     """The row of one experiment's runs."""
-    complete = [run for run in runs if run.status == "complete"]
+    runs, complete = experiment.all_runs, experiment.complete
     counts = Counter(run.status for run in runs)
-    costs = {key: _mean([run.about[key] for run in complete]) for key in COSTS}
+    costs = {key: _mean([run.summary[key] for run in complete]) for key in COSTS}
     return {
-        **{name: runs[0].about[name] for name in NAMES[:-1]},
-        "seeds": [run.about["seed"] for run in complete or runs],
-        **(_outcome(complete, index) if complete else dict.fromkeys((*OUTCOME, *AT_TSTAR, "sharpening"))),
-        **{key: _mean([run.about.get(key) for run in complete]) for key in CAPABILITY},
+        **{name: runs[0].summary[name] for name in NAMES[:-1]},
+        "seeds": [run.seed for run in complete or runs],
+        **(_outcome(experiment) if complete else dict.fromkeys((*OUTCOME, *AT_TSTAR, "sharpening"))),
+        **{key: _mean([run.summary.get(key) for run in complete]) for key in CAPABILITY},
         **costs,
-        "peak_memory_bytes": _mean([run.about["peak_memory_bytes"] for run in complete], max),
+        "peak_memory_bytes": _mean([run.summary["peak_memory_bytes"] for run in complete], max),
         "energy_j": costs["energy_j"],
         "status": runs[0].status if len(counts) == 1 else ", ".join(f"{counts[key]} {key}" for key in sorted(counts)),
-        "metrics_final": means_of_shared([run.about["metrics_final"] for run in complete]),
-        "reward_correlations": means_of_shared([run.about["reward_correlations"] for run in complete]),
-        "experiment": runs[0].about["experiment"],
+        "metrics_final": means_of_shared([run.summary["metrics_final"] for run in complete]),
+        "reward_correlations": means_of_shared([run.summary["reward_correlations"] for run in complete]),
+        "experiment": experiment.id,
     }
 
 
@@ -137,31 +108,28 @@ def means_of_shared(tables: Sequence[Mapping[str, float]]) -> dict[str, float | 
     return {name: _mean([table[name] for table in tables]) for name in shared}
 
 
-def _outcome(complete: Sequence[Run], index: Index) -> dict[str, Any]:
-    numbers = index.recall(key := index.key("outcome", [complete]), len(OUTCOME), len(OUTCOME) + len(AT_TSTAR))
-    if numbers is None:
-        # Only here: numpy would double the time that an empty folder takes.
-        from benchmarks.analysis.statistics import accuracy_interval, paired_gain_interval
+def _outcome(experiment: Experiment) -> dict[str, Any]:
+    from benchmarks.analysis.statistics import accuracy_interval, paired_gain_interval
 
-        base, final = ([run.base for run in complete], [run.final for run in complete])
+    complete = experiment.complete
+
+    def gain(base: Sequence[list[float]], final: Sequence[list[float]]) -> tuple[float, ...]:
         before, after = (_average([_average(row) for row in cells]) for cells in (base, final))
-        gain = (after - before, *paired_gain_interval(base, final))
-        accuracy = accuracy_interval(final, samples=complete[0].about["test_samples"])
-        numbers = [len(complete[0].problems), before, after, *accuracy, *gain]
-        base, final = ([run.tstar[stage] for run in complete] for stage in (0, 1))
-        if all(base) and all(final):
-            before, after = (_average([_average(row) for row in cells]) for cells in (base, final))
-            numbers += [after - before, *paired_gain_interval(base, final)]
-        index.remember(key, numbers)
-    found: dict[str, Any] = dict.fromkeys(AT_TSTAR) | dict(zip((*OUTCOME, *AT_TSTAR), numbers, strict=False))
-    if not any(run.about["rollouts"] or run.about["updates"] for run in complete):
+        return (after - before, *paired_gain_interval(base, final))
+
+    base, final = [run.base for run in complete], [run.final for run in complete]
+    accuracies = (_average([_average(row) for row in cells]) for cells in (base, final))
+    interval = accuracy_interval(final, samples=experiment.first.summary["test_samples"])
+    numbers = [len(experiment.first.problems), *accuracies, *interval, *gain(base, final)]
+    found: dict[str, Any] = dict.fromkeys(AT_TSTAR) | dict(zip(OUTCOME, numbers, strict=True))
+    base, final = ([run.tstar[stage] for run in complete] for stage in (0, 1))
+    if all(base) and all(final):
+        found |= dict(zip(AT_TSTAR, gain(base, final), strict=True))
+    if not any(run.summary["rollouts"] or run.summary["updates"] for run in complete):
         # Nothing was done: before and after are one policy measured twice, and no gain.
         found |= dict.fromkeys(("gain", "gain_ci_low", "gain_ci_high", *AT_TSTAR))
-    # The index keeps floats.
-    return {name: found[name] for name in (*OUTCOME, *AT_TSTAR)} | {
-        "n_test": int(found["n_test"]),
-        "sharpening": sharpens(found["gain_ci_low"], found["gain_tstar_ci_low"]),
-    }
+    named = {name: found[name] for name in (*OUTCOME, *AT_TSTAR)}
+    return named | {"sharpening": sharpens(found["gain_ci_low"], found["gain_tstar_ci_low"])}
 
 
 def sharpens(gain_low: float | None, gain_tstar_low: float | None) -> bool | None:
@@ -189,10 +157,7 @@ def render(table: Table, fmt: str, console: Console) -> None:
     """
     if fmt not in FORMATS:
         raise BadInput(f"format {fmt!r}: there are {', '.join(FORMATS)}")
-    for name, reason in table.set_aside:
-        print(f"set aside {one_line(name)}: {reason}", file=sys.stderr)
-    if table.set_aside:
-        print(f"{len(table.set_aside)} of {table.found} records were set aside", file=sys.stderr)
+    say_set_aside(table.set_aside)
     if not table.rows:
         line = f"there are no {'readable ' if table.set_aside else ''}records yet; python -m benchmarks run makes one"
         print(line, file=sys.stderr if fmt in ("json", "csv") else sys.stdout)

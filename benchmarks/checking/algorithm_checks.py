@@ -6,7 +6,7 @@ import random
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -34,9 +34,11 @@ def run_violations(config: RunConfig) -> list[RuleViolation]:
     violations = Violations()
     before = global_values(config.algorithm_class)
     with tempfile.TemporaryDirectory(prefix="grpo-bench-check-") as folder:
-        with global_generators(1), closing(FirstState(Path(folder))) as states:
+        states: StateStore = FirstState(Path(folder))
+        with global_generators(1):
             first = watch(config, load_policy(config.policy), states)
-        with global_generators(2), closing(StateStore(Path(folder))) as states:
+        states = StateStore(Path(folder))
+        with global_generators(2):
             resumed = watch(config, load_policy(config.policy), states) if states.exist() else None
     after = global_values(config.algorithm_class)
     with global_generators(2):

@@ -80,13 +80,10 @@ class ResultsConfig:
     """Whether the improved policy stays in the record, as a folder for policy.path=."""
     scratch: str = "results/scratch"
     """Where `dir` is a store: the folder in which runs are made."""
-    upload_every_s: float = 600.0
-    """Where `dir` is a store: least seconds between two uploads of a run's state."""
 
     def __post_init__(self) -> None:
-        for key in ("save_every_s", "upload_every_s"):
-            value = getattr(self, key)
-            require(0 <= value < math.inf, f"results.{key}={value} must be a number of seconds, 0 or above")
+        least = self.save_every_s
+        require(0 <= least < math.inf, f"results.save_every_s={least} must be a number of seconds, 0 or above")
         self.store = Store(self.dir).url if is_url(self.dir) else None
         """URL of the store that records go to; None where they stay in the folder."""
         place = located(self.scratch, "results.scratch") if self.store else located(self.dir, "results.dir")

@@ -12,7 +12,8 @@ from typing import Literal
 
 from benchmarks.analysis.claim_tests import EQUAL_COST
 from benchmarks.analysis.comparison import SMALLEST
-from benchmarks.report.gather import Experiment, Setting
+from benchmarks.analysis.experiments import Experiment
+from benchmarks.report.gather import Setting
 from benchmarks.report.judging import Difference
 from benchmarks.wording import one_line, percent, scientific
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from benchmarks.analysis.experiments import Experiment
 from benchmarks.analysis.table import SETTING
 from benchmarks.report.conditions import conditions
-from benchmarks.report.gather import Experiment, Results, Setting
+from benchmarks.report.gather import Results, Setting
 from benchmarks.wording import COSTS, one_line, percent
 
 HEADS = {
@@ -68,7 +69,7 @@ def _row(setting: Setting, experiment: Experiment, costs: list[str], place: Any)
     for key in costs:
         value = row.get(key)
         cells.append([value, "–" if value is None else COSTS.get(key, "{:.3g}".format)(value)])
-    found, commands = conditions(experiment.complete or experiment.runs)
+    found, commands = conditions(experiment.complete or experiment.unfinished)
     return {
         "cells": [*cells, [row["status"], row["status"]]],
         "standing": experiment.standing,

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
+from benchmarks.analysis.experiments import Experiment
 from benchmarks.report.axes import shared_axes
 from benchmarks.report.figures import learning_curve
-from benchmarks.report.gather import Experiment, Results, Setting
+from benchmarks.report.gather import Results, Setting
 from benchmarks.report.style import Figure, axis_title, base_axis, base_layout, look_of, plain
 
 ACROSS = 3

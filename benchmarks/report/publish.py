@@ -1,6 +1,6 @@
 """What records say, small enough to be committed: tables, claims, the page with two of its pictures, and the records.
 
-Of each record everything but its samples, whose hashes are in its seal.json.
+Of each record everything but its episodes' texts and its policy: every reader but `show` takes it as whole.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from benchmarks.analysis.claims import answer, load_claims, render
 from benchmarks.analysis.experiments import read_experiments
 from benchmarks.analysis.table import read_table
 from benchmarks.analysis.table import render as render_table
-from benchmarks.records.record import records
+from benchmarks.records.record import SAMPLES, records
 from benchmarks.report.page import report
 from benchmarks.report.pictures import pictures
 from tasks.errors import BadInput
 
-KEPT = ("config.yaml", "manifest.json", "summary.json", "curve.parquet", "seal.json", "status")
 PICTURES = ("gains", "progress")
 
 
@@ -61,9 +60,9 @@ def publish(runs: Path, policy: str, budget: str, out: Path) -> Path:
                 shutil.copy(Path(drawn) / f"{policy}-{budget}-{name}.svg", folder / f"{name}.svg")
             for record in records(runs):
                 (folder / "records" / record.name).mkdir(exist_ok=True)
-                for file in KEPT:
-                    if (record.folder / file).is_file():
-                        shutil.copy(record.folder / file, folder / "records" / record.name / file)
+                for path in record.folder.iterdir():
+                    if path.is_file() and path.name not in SAMPLES and not path.name.startswith("."):
+                        shutil.copy(path, folder / "records" / record.name / path.name)
         except OSError as error:
             raise BadInput(f"--out {out}: {error.strerror or error} ({error.filename})") from None
     report(runs, folder / "report.html")

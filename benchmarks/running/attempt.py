@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.records.record import Record
 from benchmarks.records.redaction import redact
 from benchmarks.resume.interruption import ignore_interruptions, unstoppable
+from benchmarks.running.distributed import reason
 from benchmarks.running.out_of_memory import is_out_of_memory, smaller
 from benchmarks.running.progress import Progress
 from benchmarks.running.session import RunSession
-from benchmarks.running.together import reason
 from policies import ranks
 from tasks.errors import BadInput, RunFailed
 

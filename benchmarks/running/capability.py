@@ -136,7 +136,7 @@ def instructed(policy: LanguageModel, instructions: str) -> Iterator[None]:
 
 
 def action_logprobs(session: RunSession, policy: LanguageModel, rollouts: Sequence[Rollout]) -> list[float]:
-    """Log-probability at temperature 1 of every token that rollouts sampled, each after the policy's own prompt.
+    """Log-probability of every token that rollouts sampled, after the policy's own prompt and at its own temperature.
 
     Args:
         session: of the run, which books the cost.
@@ -153,7 +153,7 @@ def action_logprobs(session: RunSession, policy: LanguageModel, rollouts: Sequen
         for rollout in rollouts:
             prompt = policy.chat.prompt(policy.instructions, session.task.start(rollout.problem).messages)
             branches.append([Branch(0, prompt, rollout.completion_ids)])
-        scores, flops = score_branches(policy, [[] for _ in rollouts], branches, 1.0)
+        scores, flops = score_branches(policy, [[] for _ in rollouts], branches, policy.temperature)
         session.charge("evaluate", flops=flops)
         return [
             logprob

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from benchmarks.config.schema import RunConfig
 from benchmarks.records.record import Record, open_record
+from benchmarks.records.store import upload, uploaded
 from benchmarks.resume.lock import Held
 from benchmarks.resume.state import StateStore
 from benchmarks.running.attempt import known
-from benchmarks.running.sharing import Sharing, complete_in_store, shared
-from benchmarks.running.together import owned, states_of
+from benchmarks.running.distributed import owned, states_of
 from policies import ranks
 
 
@@ -37,7 +35,6 @@ class Claim:
 
     record: Record
     states: StateStore
-    sharing: Sharing | None
 
     def begin(self, config: RunConfig, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Put on record that the run begins, or resumes from a saved state.
@@ -51,27 +48,13 @@ class Claim:
         else:
             self.record.write_json("manifest.json", about)
         self.record.write_status("running")
-        self.record.clear(goes_on=resumes)
-        self.record.write("config.yaml", OmegaConf.to_yaml(config.resolved).encode())
-        if self.sharing:
-            self.sharing.begin()
+        self.record.clear(resumes=resumes)
+        self.record.write_json("config.json", config.resolved)
         return about
 
-    @contextmanager
-    def uploaded(self) -> Iterator[None]:
-        """Have the store know how what is done inside ended."""
-        try:
-            yield
-        except BaseException:
-            if self.sharing:
-                self.sharing.give_up()
-            raise
-        if self.sharing:
-            self.sharing.finish()
 
-
-def claim(config: RunConfig, name: str, holding: ExitStack, say: Callable[[str], None]) -> Claim | Outcome:
-    """Claim a run's record until `holding` is closed.
+def claim(config: RunConfig, name: str, holding: ExitStack) -> Claim | Outcome:
+    """Claim a run's record until `holding` is closed. A complete one that goes to a store is uploaded.
 
     Returns:
         The claim; or, where there is nothing to run, the outcome.
@@ -80,20 +63,20 @@ def claim(config: RunConfig, name: str, holding: ExitStack, say: Callable[[str],
         BadInput: the record cannot be written.
         RunFailed: the store is away.
     """
+    here = Record(config.results.folder / name)
+    if config.results.store and not config.force and here.status is None and uploaded(config.results.store, name):
+        return Outcome(here, ran=False)
     record = open_record(config.results.folder, name)
     try:
         record, lock = holding.enter_context(owned(record))
-        if not config.force and complete_in_store(config.results.store, record):
-            return Outcome(record, ran=False)
-        sharing = holding.enter_context(shared(config.results.store, record, config.results.upload_every_s, say))
     except Held as other:
         return Outcome(record, ran=False, held_by=str(other))
-    states = holding.enter_context(closing(states_of(record, lock, sharing)))
-    if sharing and sharing.settle(states, force=config.force):
-        return Outcome(record, ran=False)
+    states = states_of(record, lock)
     complete = ranks.first(record.status == "complete")
     if complete or config.force:
         states.remove()
     if complete and not config.force:
+        if config.results.store:
+            upload(config.results.store, record)
         return Outcome(record, ran=False)
-    return Claim(record, states, sharing)
+    return Claim(record, states)

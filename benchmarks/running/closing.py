@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.config.plugins import find, load
 from benchmarks.running.capability import Capability, action_logprobs, measure_capability
+from benchmarks.running.distributed import ended_alike
 from benchmarks.running.start_evaluation import Shelf, StartEvaluation
 from benchmarks.running.starting import load_start
 from benchmarks.running.summary import summary
-from benchmarks.running.together import ended_alike
 from policies.source import Source
 from tasks.api import Task
 from tasks.errors import require

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -84,24 +85,38 @@ def average(task: Task, rollouts: Sequence[Rollout]) -> dict[str, float]:
 def outcome_rows(
     task: Task, rollouts: Sequence[Rollout], stage: str, mode: str, temperature: float
 ) -> list[dict[str, Any]]:
-    """Rows of outcomes.parquet: one per episode, without its texts.
+    """Rows of outcomes.parquet: what `sample_rows` says without texts, one row per episode.
 
-    Columns: stage (`base` or `final`), mode (`sampled`, `greedy` or `tstar`), temperature, problem, sample, solved,
-    score, and `metric/NAME` for each metric of the task.
+    Args:
+        task: whose problems were played.
+        rollouts: of one evaluation.
+        stage: `base` or `final`.
+        mode: `sampled`, `greedy` or `tstar`.
+        temperature: of the sampling.
+
+    Returns:
+        Columns stage, mode, temperature, problem, sample, solved, score, `reward/NAME` per component (its sum over the
+        episode), and `metric/NAME` per task metric.
     """
     rows = []
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for rollout in rollouts:
-        sample = counts.get(rollout.problem.id, 0)
-        counts[rollout.problem.id] = sample + 1
+        verdicts = rollout.verdicts
+        rewards = {f"reward/{c.name}": float(sum(v.rewards[c.name] for v in verdicts)) for c in task.components}
         rows.append(
             {
-                **{"stage": stage, "mode": mode, "temperature": temperature},
-                **{"problem": rollout.problem.id, "sample": sample, "solved": rollout.solved},
-                "score": sum(task.score(verdict) for verdict in rollout.verdicts),
-                **{f"metric/{name}": value for name, value in task.metrics(rollout.verdicts).items()},
+                "stage": stage,
+                "mode": mode,
+                "temperature": temperature,
+                "problem": rollout.problem.id,
+                "sample": counts[rollout.problem.id],
+                "solved": rollout.solved,
+                "score": float(sum(task.score(verdict) for verdict in verdicts)),
+                **rewards,
+                **{f"metric/{name}": value for name, value in task.metrics(verdicts).items()},
             }
         )
+        counts[rollout.problem.id] += 1
     return rows
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from benchmarks.config.schema import RunConfig
+from benchmarks.records.store import upload
 from benchmarks.resume.interruption import stoppable
 from benchmarks.running.attempt import ended, say_where, update_manifest
 from benchmarks.running.claim import Claim, Outcome, claim
 from benchmarks.running.closing import close, find_other_task
+from benchmarks.running.distributed import refuse_undividable, started_alike
 from benchmarks.running.ledger import Ledger
 from benchmarks.running.manifest import describe, manifest
 from benchmarks.running.out_of_memory import free_memory, remembered
@@ -23,7 +24,6 @@ from benchmarks.running.progress import Progress
 from benchmarks.running.session import RunSession
 from benchmarks.running.start_evaluation import Shelf
 from benchmarks.running.starting import equip, load_start
-from benchmarks.running.together import refuse_undividable, started_alike
 from benchmarks.running.tracking import open_tracker
 from benchmarks.running.warmstart import book, find_or_make
 from policies import ranks
@@ -41,10 +41,6 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
         Exception: whatever the algorithm raised, after the record was marked failed.
     """
     ledger = Ledger(prices=config.budget.prices())
-
-    def say(text: str) -> None:
-        console.print(Text(text), highlight=False, soft_wrap=True)
-
     with stoppable(), ExitStack() as holding:
         with ledger.phase("load"):
             task: Task = config.task_class(config.task)
@@ -52,15 +48,16 @@ def run(config: RunConfig, console: Console, command: str) -> Outcome:
             refuse_unmeasurable(config)
             refuse_undividable(config, task)
             find_other_task(config)
-            claimed = claim(config, config.run_name(task.fingerprint()), holding, say)
+            claimed = claim(config, config.run_name(task.fingerprint()), holding)
             if isinstance(claimed, Outcome):
                 return claimed
             refuse_unfit(config, source, task)
             about = claimed.begin(config, manifest(config, task.fingerprint(), source.label, command))
-        with claimed.uploaded():
-            while not attempt(remembered(config, about), source, task, claimed, console, about, ledger):
-                free_memory()
-                ledger = Ledger(prices=config.budget.prices())
+        while not attempt(remembered(config, about), source, task, claimed, console, about, ledger):
+            free_memory()
+            ledger = Ledger(prices=config.budget.prices())
+        if config.results.store:
+            upload(config.results.store, claimed.record)
     return Outcome(claimed.record, ran=True)
 
 
@@ -90,6 +87,7 @@ def attempt(
                 equip(ledger, policy)
                 progress.follow(open_tracker(config, record.name) if ranks.is_first() else None)
                 fresh |= describe(policy) | {"peak_flops_per_s": ledger.peak_flops_per_s}
+                fresh |= {"warmstart_state": warm.state} if warm else {}
                 session = RunSession(config, policy, task, record, progress, Path(scratch), ledger, claimed.states)
                 started_alike(session)
                 if warm:

@@ -19,6 +19,7 @@ from benchmarks.records.disk import replace_file
 from benchmarks.running.capability import Capability
 from policies import ranks
 from tasks.api import Task
+from tasks.errors import require
 from tasks.files import read_file
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ class Shelf:
         }
         self.key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
         self.path = config.results.folder / FOLDER / f"{self.key}.json"
-
+        self.lock = self.path.with_suffix(".lock")
+        for path in (self.path.parent, self.lock):
+            require(not path.is_symlink(), f"{path}: is a symbolic link, and is not written to; remove it")
         self.force = config.force
 
     @contextmanager
@@ -67,7 +70,7 @@ class Shelf:
             yield
             return
         self.path.parent.mkdir(exist_ok=True)
-        with FileLock(self.path.with_suffix(".lock")):
+        with FileLock(self.lock):
             yield
 
     def start_metrics(self) -> dict[str, float] | None:
@@ -86,8 +89,11 @@ class Shelf:
             return None
         if hashlib.sha256(packed).hexdigest().encode() != digest:
             return None
-        found = json.loads(zlib.decompressobj().decompress(packed, LARGEST))
-        return StartEvaluation(found["val"], Capability(**found["capability"]), found["costs"])
+        try:
+            found = json.loads(zlib.decompressobj().decompress(packed, LARGEST))
+            return StartEvaluation(found["val"], Capability(**found["capability"]), found["costs"])
+        except (ValueError, LookupError, TypeError, RecursionError, zlib.error):
+            return None  # Not as `write` leaves it, though its hash is right.
 
     def write(self, found: StartEvaluation) -> None:
         """Put an evaluation there, for other runs."""

@@ -271,7 +271,8 @@ def conclude(jobs: Sequence[Job], state: Path, say: Say) -> int:
     from rich.console import Console
 
     from benchmarks.analysis.claims import answer, load_claims, render
-    from benchmarks.analysis.experiments import read_experiments, say_set_aside
+    from benchmarks.analysis.experiments import read_experiments
+    from benchmarks.records.reading import say_set_aside
     from benchmarks.report.page import report
 
     complete = [job for job in jobs if job.complete]

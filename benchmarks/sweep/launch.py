@@ -11,10 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from benchmarks.config.schema import CONFIG, RunConfig, check_config, compose_config, hydra_of
-from benchmarks.records.mirror import is_default, readable
+from benchmarks.records.store import is_default, readable, upload_left
 from benchmarks.running.manifest import command_line
 from benchmarks.running.quiet import quiet_libraries
-from benchmarks.running.sharing import upload_left
 from benchmarks.sweep.launchers import HERE, WORD, refuse_missing
 from benchmarks.sweep.runs import AT_WORK, PlannedRun, planned
 from benchmarks.sweep.workers import Sweep, ending_workers

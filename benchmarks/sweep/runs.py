@@ -8,10 +8,8 @@ from pathlib import Path
 
 from benchmarks.config.schema import RunConfig, check_config, compose_all
 from benchmarks.records.record import Record
-from benchmarks.records.store import Store
-from benchmarks.resume.lock import FOLDER, holder
-from benchmarks.running.sharing import status_in
-from benchmarks.running.store_lock import holder_in_store
+from benchmarks.records.store import uploaded
+from benchmarks.resume.lock import holder
 from tasks.api import Task
 
 AT_WORK = "at work elsewhere"
@@ -33,13 +31,11 @@ class PlannedRun:
         """How far it is, whoever ran it: a record's status, `not run`, or who is at work on it."""
         name, here = self.record.name, self.record.status
         results, url = self.config.results.folder, self.config.results.store
-        there = status_in(Store(url), name) if url else here
-        if there == "complete":
-            return there
-        other = holder(results, name) or (holder_in_store(Store(url), name, results / FOLDER) if url else None)
-        if other:
+        if other := holder(results, name):
             return f"{AT_WORK} ({other})"
-        return NOT_UPLOADED if here == "complete" else here or there or "not run"
+        if url and here in (None, "complete"):
+            return NOT_UPLOADED if here else "complete" if uploaded(url, name) else "not run"
+        return here or "not run"
 
 
 def planned(runs: Sequence[Sequence[str]], config_dir: Path | None = None) -> list[PlannedRun]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from record_factory import write_record
 
-from benchmarks.analysis.experiments import flat
+from benchmarks.records.reading import flat
 from benchmarks.records.record import Record
 
 AXES = ("rollouts", "tokens", "flops", "seconds", "device_seconds")
@@ -75,8 +75,8 @@ def write_experiment(
         spent = {"rollouts": total["rollouts"], "tokens_generated": total["tokens"], "flops": total["flops"]}
         spent |= {"wall_s": total["seconds"], "cpu_s": total["device_seconds"]}
         record = write_record(directory, algo=algo, task=task, tstar=best, **about, **spent, **names)
-        rows = [{**row, "metric/share_right": float(row["solved"])} for row in record.read_rows("samples.parquet")]
-        record.write_rows("samples.parquet", rows)
+        rows = [{**row, "metric/share_right": float(row["solved"])} for row in record.read_rows("outcomes.parquet")]
+        record.write_rows("outcomes.parquet", rows)
         curve = []
         for share in np.linspace(0, 1, points):
             row = {f"spent/{axis}": total[axis] * share for axis in AXES} | {"spent/updates": 50 * share}
@@ -87,9 +87,9 @@ def write_experiment(
                 row[f"reward/{name}"] = -1 + (final + 1 + rng.normal(0, 0.005)) * gained
             curve.append({key: float(value) for key, value in row.items()})
         record.write_rows("curve.parquet", curve)
-        groups = json.loads((record.folder / "config.yaml").read_text())
+        groups = json.loads((record.folder / "config.json").read_text())
         keys = flat(groups) | dict(config.items())
-        record.write("config.yaml", json.dumps(_nested(keys)).encode())
+        record.write_json("config.json", _nested(keys))
         record.write_status("complete")
         written.append(record)
     return written

@@ -157,6 +157,10 @@ def test_an_untouched_policy_is_at_no_distance_from_its_start_and_one_with_other
     record = run_on(tmp_path / "told", "+algo=base", "seed=1")
     assert record.read_json("summary.json")["kl_per_token"] not in (0, None)
     assert loads == []
+    monkeypatch.undo()
+    monkeypatch.setattr(Base, "improve", lambda self, policy, task, session: setattr(policy, "temperature", 0.5))
+    record = run_on(tmp_path / "colder", "+algo=base")
+    assert record.read_json("summary.json")["kl_per_token"] > 0.01
 
 
 @pytest.fixture

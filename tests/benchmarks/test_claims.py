@@ -313,7 +313,7 @@ def test_where_problems_are_what_varies_more_of_them_are_asked_for_and_not_more_
             names = {"algo": algo, "task": "wordle", "policy": "tiny", "budget": "quick"}
             groups = {group: {"name": name} for group, name in names.items()}
             groups["task"] |= {"reward": "equal", "problems_per_level": 600}
-            record.write("config.yaml", json.dumps({**groups, "seed": seed}).encode())
+            record.write_json("config.json", {**groups, "seed": seed})
             record.write_status("complete")
     judgement = judge("vector_reward", tmp_path).judgements[0]
     assert judgement.conclusion == "undecided"

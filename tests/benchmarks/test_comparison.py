@@ -172,7 +172,7 @@ def test_damaged_and_unfinished_records_are_named_and_counted(tmp_path):
     damaged = write_record(tmp_path, algo="a", seed=9, without=["summary.json"])
     write_record(tmp_path, algo="b", seed=9, status="interrupted")
     output = said(tmp_path, "a", "b")
-    assert f"set aside {damaged.name}: summary.json: missing" in output
+    assert f"set aside 1 x summary.json: missing ({damaged.name})" in output
     assert "interrupted, not complete" in output
     assert "2 records set aside" in output
     assert compared(tmp_path, "a", "b").sides[0].seeds == [0, 1, 2, 3]

@@ -150,9 +150,9 @@ def test_two_experiments_of_one_algorithm_keep_their_hash_and_the_better_is_plot
 def test_a_control_that_does_better_does_not_stand_for_its_algorithm(runs):
     for experiment, shuffled, final in (("aaaaaaaaaa", False, NONE), ("bbbbbbbbbb", True, ALL)):
         record = write_record(runs, algo="feedback_grpo", experiment=experiment, final=final)
-        config = record.read_yaml("config.yaml")
+        config = record.read_json("config.json")
         config["algo"] |= {"mode": "distill", "shuffled": shuffled}
-        record.write("config.yaml", json.dumps(config).encode())
+        record.write_json("config.json", config)
         record.write_status("complete")
     setting = gather(runs).settings[0]
     assert [experiment.label for experiment in setting.plotted] == ["feedback_grpo aaaaaa"]
@@ -227,7 +227,7 @@ def test_error_bars_are_the_interval_and_the_range_over_seeds(study):
         for trace in drawn(figures(setting, study)["pareto"], axis="flops", log=False, theme="dark")["data"]
         if trace["name"] == experiment.label
     )
-    spent = [run.about["flops"] for run in experiment.complete]
+    spent = [run.summary["flops"] for run in experiment.complete]
     assert trace["x"][0] + trace["error_x"]["array"][0] == pytest.approx(max(spent))
     assert trace["x"][0] - trace["error_x"]["arrayminus"][0] == pytest.approx(min(spent))
     assert trace["y"][0] + trace["error_y"]["array"][0] == pytest.approx(experiment.row["accuracy_ci_high"])
@@ -308,7 +308,7 @@ def page_of_one(runs, tmp_path, algo, text):
     runs.mkdir(parents=True)
     # A folder's name cannot hold every character that a plugin's name can.
     record = write_record(runs, algo="placeholder", actions=[text])
-    for file in ("summary.json", "config.yaml"):
+    for file in ("summary.json", "config.json"):
         content = json.loads((record.folder / file).read_text())
         content["algo"] = algo if file == "summary.json" else {"name": algo}
         (record.folder / file).write_text(json.dumps(content))

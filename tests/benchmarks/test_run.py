@@ -50,7 +50,7 @@ def finished(timed: tuple[Record, float]) -> Record:
 def test_a_complete_record_holds_every_part(finished: Record) -> None:
     names = {path.name for path in finished.folder.iterdir()}
     assert names == {
-        "config.yaml", "manifest.json", "ledger.parquet", "curve.parquet", "samples.parquet", "greedy.parquet",
+        "config.json", "manifest.json", "ledger.parquet", "curve.parquet", "samples.parquet", "greedy.parquet",
         "outcomes.parquet", "credit_first.parquet", "credit_last.parquet", "summary.json", "seal.json", "status",
         "policy",
     }  # fmt: skip

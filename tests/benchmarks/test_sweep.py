@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from benchmarks.config import schema
 from benchmarks.config.presets import presets
 from benchmarks.config.schema import RunConfig, compose_all, compose_config
 from benchmarks.records.record import Record
-from benchmarks.resume.lock import _take, held
+from benchmarks.resume.lock import held
 from benchmarks.sweep import launch
 from benchmarks.sweep.launch import combinations, master_of
 
@@ -40,15 +41,15 @@ def test_a_sweep_leaves_a_run_to_the_process_that_is_at_work_on_it(
 def test_a_sweep_takes_up_a_run_whose_process_ended_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = (base_record(tmp_path, seed) for seed in (0, 1))
     first.folder.mkdir()
-    (tmp_path / ".locks").mkdir()
-    other = [_take(tmp_path / ".locks" / first.name)]
+    other = [ExitStack()]
+    other[0].enter_context(held(tmp_path, first.name))
     in_sweep = launch.run_in_sweep
 
     def meanwhile(config: RunConfig, words: Sequence[str]) -> None:
         in_sweep(config, words)
         if other:
             first.write_status("running")
-            other.pop().release()
+            other.pop().close()
 
     monkeypatch.setattr(launch, "run_in_sweep", meanwhile)
     assert sweep(tmp_path) == 0

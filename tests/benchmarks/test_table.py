@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 import pytest
-from record_factory import DAMAGE, UNREADABLE, write_record
+from record_factory import DAMAGE, UNREADABLE, rewrite, set_aside, write_record
 from rich.console import Console
 
 from benchmarks.analysis.statistics import accuracy_interval, paired_gain_interval
@@ -45,11 +45,6 @@ def text_of(table, width=80, terminal=False):
     console = Console(file=io.StringIO(), width=width, force_terminal=terminal, no_color=True, highlight=False)
     render(table, "text", console)
     return re.sub(r"\x1b\[\d*m", "", console.file.getvalue())
-
-
-def set_aside(tmp_path):
-    table = read_table(tmp_path)
-    return table.rows, dict(table.set_aside)
 
 
 def test_the_seeds_of_one_experiment_make_one_row(tmp_path):
@@ -105,7 +100,7 @@ def test_tstar_outcomes_that_contradict_the_summary_set_the_record_aside(tmp_pat
     other = write_record(tmp_path, seed=1, tstar=(at_best[0][:1], at_best[1][:1]))
     _, aside = set_aside(tmp_path)
     assert "accuracy_tstar_final" in aside[record.name]
-    assert "not of the problems" in aside[other.name]
+    assert "not n_test problems" in aside[other.name]
 
 
 def test_rows_go_by_task_policy_budget_and_then_from_best_to_worst(tmp_path):
@@ -166,7 +161,7 @@ def test_a_damaged_record_is_set_aside_by_name_and_enters_no_row(tmp_path, how, 
 
 @pytest.mark.parametrize(("file", "content"), [(file, content) for file in UNREADABLE for content in UNREADABLE[file]])
 def test_a_file_that_cannot_be_read_sets_its_record_aside(tmp_path, file, content):
-    record = write_record(tmp_path, status="interrupted" if file == "config.yaml" else "complete")
+    record = write_record(tmp_path, status="interrupted" if file == "config.json" else "complete")
     (record.folder / file).write_bytes(content)
     rows, aside = set_aside(tmp_path)
     assert rows == []
@@ -179,23 +174,24 @@ def test_infinite_numbers_in_a_summary_set_the_record_aside(tmp_path):
         record = write_record(tmp_path, seed=seed)
         text = (record.folder / "summary.json").read_text().replace('"wall_s": 90.0', f'"wall_s": {word}')
         (record.folder / "summary.json").write_text(text)
+        record.write_status("complete")
     assert list(set_aside(tmp_path)[1].values()) == ["summary.json: impossible value of wall_s"] * 3
 
 
 @pytest.mark.parametrize("column", ["stage", "problem", "solved"])
 def test_samples_that_lack_a_column_or_a_value_set_the_record_aside(tmp_path, column):
     record = write_record(tmp_path)
-    rows = record.read_rows("samples.parquet")
-    record.write_rows("samples.parquet", [*rows[:-1], rows[-1] | {column: None}])
+    rows = record.read_rows("outcomes.parquet")
+    rewrite(record, "outcomes.parquet", [*rows[:-1], rows[-1] | {column: None}])
     assert record.name in set_aside(tmp_path)[1]
-    record.write_rows("samples.parquet", [{key: row[key] for key in row if key != column} for row in rows])
+    rewrite(record, "outcomes.parquet", [{key: row[key] for key in row if key != column} for row in rows])
     assert record.name in set_aside(tmp_path)[1]
 
 
 def test_base_samples_of_other_problems_set_the_record_aside(tmp_path):
     record = write_record(tmp_path)
-    rows = record.read_rows("samples.parquet")
-    record.write_rows("samples.parquet", [row | {"problem": row["stage"] + row["problem"]} for row in rows])
+    rows = record.read_rows("outcomes.parquet")
+    rewrite(record, "outcomes.parquet", [row | {"problem": row["stage"] + row["problem"]} for row in rows])
     assert "same problems" in set_aside(tmp_path)[1][record.name]
 
 
@@ -239,7 +235,7 @@ def test_json_prints_one_object_a_row_with_the_keys_in_order(tmp_path, capsys):
     assert [row["algo"] for row in rows] == ["grpo", "gepa", "ppo"]
     assert all(tuple(row) == KEYS for row in rows)
     assert rows[2]["accuracy_final"] is None
-    assert re.fullmatch(r"set aside broken-\S+: summary.json: missing\n1 of 4 records were set aside\n", err)
+    assert re.fullmatch(r"set aside 1 x summary.json: missing \(broken-\S+\)\n1 records set aside\n", err)
 
 
 def test_csv_has_a_line_a_row_and_a_column_a_metric(tmp_path, capsys):
@@ -340,8 +336,9 @@ def test_an_empty_folder_says_that_there_are_no_records_yet(tmp_path, capsys, fm
 
 def test_a_reason_with_escapes_reaches_the_terminal_as_text(tmp_path, capsys):
     record = write_record(tmp_path, status="running")
-    (record.folder / "config.yaml").write_bytes(b"algo: \x1b]0;owned\x07 [")
+    (record.folder / "config.json").write_bytes(b"algo: \x1b]0;owned\x07 [")
     record.folder.rename(tmp_path / "evil\x1b[2J\nname")
+    write_record(tmp_path)
     render(read_table(tmp_path), "text", Console())
     out, err = capsys.readouterr()
     assert "\x1b" not in out + err

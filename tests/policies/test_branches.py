@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import random
 
-import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch.utils.flop_counter import FlopCounterMode
 
-from policies.branches import Branch, passes, score_branches
+from policies.branches import Branch, branch_of, passes, score_branches
 from policies.language_model import LanguageModel
 
 TOLERANCE = 1e-4
@@ -46,21 +44,16 @@ def test_a_branch_sees_its_part_of_the_trunk_and_itself(
             torch.testing.assert_close(found, alone[-len(branch.target) :], atol=TOLERANCE, rtol=0)
 
 
+def test_a_branch_leaves_its_trunk_where_the_two_begin_to_differ() -> None:
+    assert branch_of([1, 2, 3, 4], [1, 2, 9, 4], [5]) == Branch(2, [9, 4], [5])
+    assert branch_of([1, 2, 3, 4], [1, 2, 3], [5]) == Branch(2, [3], [5]), "a target needs a token to be predicted from"
+    assert branch_of([1, 2], [1, 2, 3], [5]) == Branch(2, [3], [5])
+    assert branch_of([1, 2], [7], [5]) == Branch(0, [7], [5])
+
+
 def test_rows_are_packed_by_size_and_none_is_lost() -> None:
     sizes = [9_000, 10, 9_000, 20_000, 8_000, 0]
     assert list(passes(sizes)) == [[1, 4], [0], [2], [3]]
-
-
-def test_the_flops_are_those_that_one_row_needs(untrained: LanguageModel) -> None:
-    """A trunk beyond its last branch is not read, and the head is computed at the targets alone."""
-    trunk, branch = list(range(6, 46)), Branch(20, list(range(6, 16)), list(range(6, 14)))
-    _, flops = score_branches(untrained, [trunk], [[branch]], 1.0)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        ids = torch.tensor([trunk[:20] + branch.context + branch.target])
-        wanted = torch.arange(29, 37)
-        untrained.model(ids, logits_to_keep=wanted)
-    assert flops == pytest.approx(counter.get_total_flops(), rel=0.03)
-    assert score_branches(untrained, [trunk], [[]], 1.0) == ([[]], 0.0)
 
 
 def test_scoring_leaves_the_model_in_the_mode_it_was_in(untrained: LanguageModel) -> None:

@@ -254,7 +254,7 @@ def test_rows_are_the_same_in_every_layout(layout: str, tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("train.jsonl.gz", b"no gzip", r"cannot read .*train\.jsonl\.gz"),
-        ("train.jsonl.gz", gzip.compress(b"x" * 5000)[:-20], r"cannot read .*train\.jsonl\.gz"),
+        ("train.jsonl.gz", gzip.compress(b"x" * 5000, mtime=0)[:-20], r"cannot read .*train\.jsonl\.gz"),
         ("train.parquet", b"no parquet", r"train\.parquet is no parquet file with question and answer"),
     ],
 )

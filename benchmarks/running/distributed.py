@@ -1,18 +1,16 @@
-"""What is different about a run that several processes make together (policies/ranks.py).
+"""What is different about a run that several processes share (policies/ranks.py).
 
-The first process owns lock, record, states, progress and tracker; the others go the same way and write nothing.
+The first process owns lock, record, states, progress and tracker; the others do the same and write nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from algorithms.policy_gradient import PolicyGradient
-from benchmarks.records.record import Record, Status
+from benchmarks.records.record import Record
 from benchmarks.resume.lock import Held, Lock, held
 from benchmarks.resume.state import StateStore
 from benchmarks.running.out_of_memory import is_out_of_memory
@@ -22,44 +20,8 @@ from tasks.api import Task
 from tasks.errors import BadInput, RunFailed, require
 
 if TYPE_CHECKING:
-    import torch
-
     from benchmarks.config.schema import RunConfig
     from benchmarks.running.session import RunSession
-    from benchmarks.running.sharing import Sharing
-
-
-@dataclass(frozen=True, slots=True)
-class Unwritten(Record):
-    """A record as the processes see it that do not own it."""
-
-    def write(self, file: str, data: bytes) -> None:
-        """Nothing: the first process writes it."""
-
-    def write_status(self, status: Status) -> None:
-        """Nothing, likewise."""
-
-    def keep_policy(self, save: Callable[[Path], None]) -> None:
-        """Nothing, likewise."""
-
-    def clear(self, *, goes_on: bool = False) -> None:
-        """Nothing, likewise."""
-
-
-class Unsaved(StateStore):
-    """A run's states as the processes see them that do not own it: to be read."""
-
-    def save(
-        self,
-        updates: int,
-        about: Mapping[str, Any],
-        tensors: Mapping[str, torch.Tensor],
-        log: Sequence[Mapping[str, Any]],
-    ) -> None:
-        """Nothing: the first process writes them."""
-
-    def remove(self) -> None:
-        """Nothing, likewise."""
 
 
 @contextmanager
@@ -78,28 +40,16 @@ def owned(record: Record) -> Iterator[tuple[Record, Lock | None]]:
                 held_by = str(other)
         if held_by := ranks.first(held_by):
             raise Held(held_by)
-        yield (record if lock else Unwritten(record.folder)), lock
+        yield (record if lock else Record(record.folder, writable=False)), lock
 
 
-def states_of(record: Record, lock: Lock | None, sharing: Sharing | None) -> StateStore:
+def states_of(record: Record, lock: Lock | None) -> StateStore:
     """The states of a run that `owned` has given: for the first process to write, for the others to read."""
-    if lock is None:
-        return Unsaved(record.folder)
-
-    def allowed() -> None:
-        lock.must_be_held()
-        if sharing:
-            sharing.lock.must_be_held()
-
-    def saved() -> None:
-        if sharing:
-            sharing.saved()
-
-    return StateStore(record.folder, allowed, saved)
+    return StateStore(record.folder, lock.must_be_held) if lock else StateStore(record.folder, writable=False)
 
 
 def refuse_undividable(config: RunConfig, task: Task) -> None:
-    """Refuse what several processes cannot do together.
+    """Refuse what several processes cannot share.
 
     Raises:
         BadInput: what it is, and what would be right.
@@ -107,16 +57,16 @@ def refuse_undividable(config: RunConfig, task: Task) -> None:
     count = ranks.count()
     if count == 1:
         return
-    told = f"a run in {count} processes"
+    run = f"a run in {count} processes"
     sampler, device = config.policy.sampler, config.policy.device
-    require(sampler == "batched", f"policy.sampler={sampler} has one random stream for all games; {told} needs batched")
-    require(config.budget.on_oom == "fail", f"budget.on_oom={config.budget.on_oom}: {told} cannot try again; use fail")
-    require(":" not in device, f"policy.device={device}: {told} gives each one its own; use auto, cuda or cpu")
+    require(sampler == "batched", f"policy.sampler={sampler} has one random stream for all games; {run} needs batched")
+    require(config.budget.on_oom == "fail", f"budget.on_oom={config.budget.on_oom}: {run} cannot try again; use fail")
+    require(":" not in device, f"policy.device={device}: {run} gives each one its own; use auto, cuda or cpu")
     require(
         config.results.store is None,
-        f"results.dir={config.results.where}: {told} keeps its record in a folder; sweeps go to stores",
+        f"results.dir={config.results.where}: {run} keeps its record in a folder; sweeps go to stores",
     )
-    require(not asks_endpoint(config), f"algo.reflector=endpoint: {told} would ask once each; use one process")
+    require(not asks_endpoint(config), f"algo.reflector=endpoint: {run} would ask once each; use one process")
     if issubclass(config.algorithm_class, PolicyGradient):
         algorithm = config.algorithm_class(config.algo)
         each, problems = algorithm.rollouts_per_problem(task), config.algo.problems_per_update
@@ -134,15 +84,15 @@ def _refuse_missing_gpu(config: RunConfig) -> None:
 
 
 def started_alike(session: RunSession) -> None:
-    """Refuse to go on where the processes do not go on from the same state.
+    """Refuse to continue where the processes do not resume from the same state.
 
     Raises:
         RunFailed: they read different ones.
     """
     found = ranks.gather(session.saving.resumed_after)
     if len(set(found)) > 1:
-        told = ", ".join(str(updates) for updates in found)
-        raise RunFailed(f"the processes read different states of this run (updates {told}); do they share a disk?")
+        read = ", ".join(str(updates) for updates in found)
+        raise RunFailed(f"the processes read different states of this run (updates {read}); do they share a disk?")
 
 
 def ended_alike(session: RunSession) -> None:

@@ -8,8 +8,9 @@ import pytest
 from broken_off import configured
 
 from benchmarks.records.record import Record
+from benchmarks.resume.state import StateStore
+from benchmarks.running.distributed import reason, refuse_undividable
 from benchmarks.running.ledger import Ledger
-from benchmarks.running.together import Unsaved, Unwritten, reason, refuse_undividable
 from benchmarks.sweep.campaign import campaign
 from benchmarks.sweep.launch import launch
 from policies import ranks
@@ -23,7 +24,7 @@ def third_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("+algo=grpo",), r"2 problems x \d rollouts do not divide among 3 processes"),
         (("+algo=fork_grpo", "task.max_turns=2", "batch.group_size=4"), "2 problems x 16 rollouts do not divide"),
@@ -34,9 +35,9 @@ def third_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 @pytest.mark.usefixtures("third_of_three")
-def test_what_cannot_be_divided_is_refused_in_a_line(words: tuple[str, ...], told: str, tmp_path: Path) -> None:
+def test_what_cannot_be_divided_is_refused_in_a_line(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
     config = configured(tmp_path, *words)
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(BadInput, match=message):
         refuse_undividable(config, config.task_class(config.task))
 
 
@@ -63,14 +64,14 @@ def test_a_campaign_does_not_start_below_a_launcher(tmp_path: Path, monkeypatch:
 
 
 def test_other_processes_write_nothing(tmp_path: Path) -> None:
-    record, states = Unwritten(tmp_path / "run"), Unsaved(tmp_path / "run")
+    record, states = Record(tmp_path / "run", writable=False), StateStore(tmp_path / "run", writable=False)
     Record(tmp_path / "run").folder.mkdir()
     record.keep("credit_first.parquet", [{"update": 1}])
     record.write_json("summary.json", {})
     record.write_status("complete")
     record.clear()
+    record.keep_policy(lambda folder: folder.mkdir())
     states.save(1, {}, {}, [])
-    states.close()
     assert list((tmp_path / "run").iterdir()) == []
 
 
