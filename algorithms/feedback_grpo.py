@@ -116,14 +116,13 @@ class FeedbackGRPO(GRPO):
 
     def demonstrations(self, batch: RolloutBatch) -> Sequence[Row]:
         """Second tries (refine), or the feedback as a target (predict)."""
-        if self.config.mode == "distill":
+        chosen = self.one_turn_each(self.turns(batch)) if self.config.mode != "distill" else []
+        if not chosen:
             return ()
-        chosen = self.one_turn_each(self.turns(batch))
         if self.config.mode == "predict":
             return predictions(self, batch, chosen)
         tries = second_tries(self, batch, chosen)
-        if tries:
-            self.measured["refine_gain"] = sum(gain for _, gain in tries) / len(tries)
+        self.measured["refine_gain"] = sum(gain for _, gain in tries) / len(tries)
         return [row for row, _ in tries]
 
     def facts(self, batch: RolloutBatch) -> dict[str, float]:
@@ -168,7 +167,7 @@ class FeedbackGRPO(GRPO):
 
 def rms(values: torch.Tensor, mask: torch.Tensor) -> float:
     """Root mean square over the tokens of a mask."""
-    return float((values.square() * mask).sum() / mask.sum().clamp(min=1)) ** 0.5
+    return float(((values.square() * mask).sum() / mask.sum().clamp(min=1)).sqrt())
 
 
 def scaled(values: torch.Tensor, mask: torch.Tensor, clip: float, unit: float) -> torch.Tensor:

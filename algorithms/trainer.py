@@ -41,7 +41,7 @@ from algorithms.micro_batches import Row, by_rows, by_tokens, micro_batches, rol
 from algorithms.token_logprobs import token_logprobs
 from policies import ranks
 from policies.language_model import LanguageModel
-from tasks.api import Task
+from tasks.api import Problem, Task
 from tasks.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
     def __init__(self, algorithm: PolicyGradient, policy: LanguageModel, task: Task, session: Session) -> None:
         self.algorithm, self.policy, self.task, self.session = algorithm, policy, task, session
         self.sampling = algorithm.sampling()
-        self.problems = session.problems()
+        self.problems: Iterator[Problem] = session.problems()
         self.parts: list[dict[str, torch.Tensor]] = []
         """This process's micro-batches of the update."""
         self.facts: dict[str, float] = {}
@@ -83,7 +83,7 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         return Endless()
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, torch.Tensor]:
-        place = self._step % self.args.steps_per_generation
+        place: int = self._step % self.args.steps_per_generation
         if place == 0:
             with torch.no_grad():
                 self.parts = self.next_update()

@@ -84,7 +84,7 @@ class BudgetConfig:
 
 def asks_endpoint(config: RunConfig) -> bool:
     """Whether the algorithm reflects on another machine: FLOPs are unknown there, and tokens have a price."""
-    return getattr(config.algo, "reflector", None) == "endpoint"
+    return config.algorithm_class.asks_endpoint(config.algo)
 
 
 def refuse_unmeasurable(config: RunConfig) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from rollouts import batch_of
+from rollouts import rollout as made_up
 from stub_session import StubSession
 
-from algorithms.batch import build_batch
-from algorithms.feedback_grpo import MODES, SHAPE, FeedbackGRPO, FeedbackGRPOConfig
+from algorithms.batch import RolloutBatch, build_batch
+from algorithms.feedback import FeedbackTurn, deranged, feedback_turns, ids_before, task_context
+from algorithms.feedback_grpo import MODES, TEACHERS, FeedbackGRPO, FeedbackGRPOConfig, rms, scaled
 from algorithms.grpo import GRPO
 from algorithms.trainer import RolloutTrainer
 from policies.api import Sampling
@@ -42,23 +49,27 @@ class Listening(FeedbackGRPO):
 def trained(
     policy: LanguageModel, task: Task, folder: Path, **settings: Any
 ) -> tuple[Listening, StubSession, list[dict[str, torch.Tensor]]]:
-    """One update, and TRL's tensors that it was made from."""
+    """One update, and the micro-batches that it was made from."""
     policy.instructions = task.instructions
     config = FeedbackGRPOConfig(
         learning_rate=1e-3, problems_per_update=4, group_size=4, micro_batch_size=8, **{"weight": 0.5, **settings}
     )
     algorithm, session = Listening(config), StubSession(policy, task, folder, updates=1)
     algorithm.policy, algorithm.task, algorithm.session = policy, task, session
-    trainer, outputs = RolloutTrainer(algorithm, policy, task, session), []
-    original = trainer._generate_and_score_completions
-
-    def listen(inputs: Any) -> Any:
-        outputs.append(original(inputs))
-        return outputs[-1]
-
-    trainer._generate_and_score_completions = listen
+    trainer = RolloutTrainer(algorithm, policy, task, session)
     trainer.train()
-    return algorithm, session, outputs
+    return algorithm, session, trainer.parts
+
+
+def made(policy: LanguageModel, task: Task, folder: Path, **settings: Any) -> tuple[FeedbackGRPO, RolloutBatch]:
+    """An algorithm, and a batch of two groups that it may credit."""
+    policy.instructions = task.instructions
+    session = StubSession(policy, task, folder, updates=0)
+    algorithm = FeedbackGRPO(FeedbackGRPOConfig(problems_per_update=2, group_size=4, **settings))
+    algorithm.policy, algorithm.task, algorithm.session = policy, task, session
+    algorithm.measured = {}
+    rollouts = session.play(task.problems("train")[:2], 4, Sampling(logprobs=True))
+    return algorithm, build_batch(rollouts, 4, task.components, policy.device, policy.chat.token_ends)
 
 
 def wordle(turns: int = 3) -> Wordle:
@@ -78,27 +89,31 @@ def test_no_student_prompt_holds_feedback(
         return plain_sample(self, given, *rest)
 
     monkeypatch.setattr(LanguageModel, "sample", sample)
-    algorithm, _, (output,) = trained(tiny, task, tmp_path, mode=mode)
+    algorithm, _, parts = trained(tiny, task, tmp_path, mode=mode)
     batch = algorithm.batch
-    heard = [words.feedback for words in algorithm.hear(batch)]
-    assert len(heard) > 4
-    count = len(batch.rollouts)
-    texts = [tiny.tokenizer.decode(row) for row in output["prompt_ids"]]
+    told = [turn.feedback for turn in algorithm.turns(batch)]
+    assert len(told) > 4
+    prompts = {tuple(rollout.prompt_ids) for rollout in batch.rollouts}
+    texts = [
+        tiny.tokenizer.decode(ids[keep.bool()])
+        for part in parts
+        for ids, keep in zip(part["prompt_ids"], part["prompt_mask"], strict=True)
+    ]
     played = [tiny.tokenizer.decode([*r.prompt_ids, *r.completion_ids]) for r in batch.rollouts]
     golds = {task.oracle(rollout.problem)[0].splitlines()[-1] for rollout in batch.rollouts}
-    for words in heard:
+    for words in told:
         assert not any(words in text for text in played)
         assert not any(words in text for text in texts)
-    assert not any(gold in text for text in texts[:count] for gold in golds)
-    # The words are told where they should be: before second tries, and as what is to be foreseen.
+    assert not any(gold in tiny.tokenizer.decode(list(prompt)) for prompt in prompts for gold in golds)
+    # It is where it should be: before second tries, and as what is to be predicted.
     if mode == "refine":
-        told = [tiny.tokenizer.decode(context) for context in contexts]
-        assert told
-        assert all(any(words in text for words in heard) for text in told)
+        before = [tiny.tokenizer.decode(context) for context in contexts]
+        assert before
+        assert all(any(words in text for words in told) for text in before)
     if mode == "predict":
-        foreseen = {tiny.chat.text(each.target) for each in algorithm.shown}
-        assert foreseen
-        assert foreseen <= set(heard)
+        targets = {tiny.chat.text(row.completion) for row in algorithm.shown}
+        assert targets
+        assert targets <= set(told)
 
 
 def test_distill_with_weight_0_is_grpo(tiny: LanguageModel, tmp_path: Path) -> None:
@@ -107,27 +122,103 @@ def test_distill_with_weight_0_is_grpo(tiny: LanguageModel, tmp_path: Path) -> N
     torch.testing.assert_close(algorithm.advantages, plain, atol=0, rtol=0)
 
 
-def test_hindsight_is_the_difference_of_two_plain_passes(tiny: LanguageModel, tmp_path: Path) -> None:
-    task = wordle()
-    tiny.instructions = task.instructions
-    session = StubSession(tiny, task, tmp_path, updates=0)
-    algorithm = FeedbackGRPO(FeedbackGRPOConfig(problems_per_update=1, group_size=4))
-    algorithm.policy, algorithm.task, algorithm.session = tiny, task, session
-    rollouts = session.play(task.problems("train")[:1], 4, Sampling())
-    batch = build_batch(rollouts, 4, task.components, tiny.device, tiny.chat.token_ends)
-    found = algorithm.hindsight(batch)
+@pytest.mark.parametrize("teacher", TEACHERS)
+def test_d_is_the_difference_of_two_plain_passes(tiny: LanguageModel, tmp_path: Path, teacher: str) -> None:
+    algorithm, batch = made(tiny, wordle(), tmp_path, teacher=teacher, siblings=False)
+    found = algorithm.distilled(batch)
     assert found.abs().max() > 0.01
     assert not bool(found[~batch.action_mask].any())
-    for b, rollout in enumerate(rollouts):
-        for turn in rollout.turns:
+    for b, rollout in enumerate(batch.rollouts):
+        for t, turn in enumerate(rollout.turns):
             action = rollout.completion_ids[turn.start : turn.end]
             before = rollout.prompt_ids + rollout.completion_ids[: turn.start]
-            ended = action[-1] == tiny.tokenizer.eos_token_id
-            told = tiny.chat.after_action({"role": "user", "content": turn.verdict.feedback}, ended=ended)
             expected = torch.zeros(len(action))
             if not turn.verdict.solved:
-                expected = logprobs(tiny, before + action + told, action) - logprobs(tiny, before, action)
-            torch.testing.assert_close(found[b, turn.start : turn.end], expected, atol=2e-4, rtol=0)
+                context = TEACHERS[teacher](tiny, batch, FeedbackTurn(b, t, turn.verdict.feedback))
+                expected = logprobs(tiny, context, action) - logprobs(tiny, before, action)
+            torch.testing.assert_close(found[b, turn.start : turn.end], expected, atol=3e-4, rtol=0)
+
+
+def test_the_task_teacher_reads_the_students_chat_with_the_feedback_and_without_the_attempt(
+    tiny: LanguageModel, tmp_path: Path
+) -> None:
+    algorithm, batch = made(tiny, wordle(), tmp_path, siblings=False)
+    turns = algorithm.turns(batch)
+    assert {turn.turn for turn in turns} >= {0, 1}
+    for turn in turns:
+        rollout = batch.rollouts[turn.rollout]
+        text = tiny.tokenizer.decode(task_context(tiny, batch, turn))
+        student = tiny.tokenizer.decode(ids_before(batch, turn))
+        head, found, tail = text.rpartition("\n" + turn.feedback)
+        assert found
+        assert head + tail == student
+        assert text.count("<|assistant|>") == turn.turn + 1
+        kept = len(rollout.prompt_ids) + rollout.turns[turn.turn - 1].end if turn.turn else 0
+        ids = rollout.prompt_ids + rollout.completion_ids
+        assert task_context(tiny, batch, turn)[:kept] == ids[:kept], "sampled tokens are not encoded again"
+
+
+def test_a_solved_sibling_is_another_rollout_of_the_group_at_the_same_turn() -> None:
+    lost, won, late = (made_up((0, 0), (0, 0)), made_up((1, 0), solved=True), made_up((0, 0), (1, 0), solved=True))
+    for place, each in enumerate((lost, won, late)):
+        each.turns = [replace(turn, action=f"{place}{t}") for t, turn in enumerate(each.turns)]
+    batch = batch_of(lost, won, late, made_up((0, 0)), group_size=2)
+    found = [(turn.rollout, turn.turn, turn.sibling) for turn in feedback_turns(batch, siblings=True)]
+    assert found == [(0, 0, "10"), (3, 0, "20")], "of another group, of itself, or of a turn it has not: no sibling"
+    batch = batch_of(lost, won, late, group_size=3)
+    found = [(turn.rollout, turn.turn, turn.sibling) for turn in feedback_turns(batch, siblings=True)]
+    assert found == [(0, 0, "10"), (0, 1, "21"), (2, 0, "10")]
+    assert not feedback_turns(batch, siblings=False), "these verdicts have no feedback"
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=7), st.integers(0, 99))
+def test_the_control_has_nothing_of_the_same_problem(sizes: list[int], seed: int) -> None:
+    rollouts = [
+        replace(made_up((0, 0)), problem=Problem(id=f"p{p}", split="train"))
+        for p, n in enumerate(sizes)
+        for _ in range(n)
+    ]
+    batch = batch_of(*rollouts, group_size=1)
+    turns = [FeedbackTurn(b, 0, each.problem.id) for b, each in enumerate(rollouts)]
+    moved = deranged(turns, batch, random.Random(seed))
+    assert all(turn.feedback != rollouts[turn.rollout].problem.id for turn in moved)
+    assert len({turn.rollout for turn in moved}) == len(moved)
+    if 2 * max(sizes) <= len(turns):
+        assert sorted(turn.feedback for turn in moved) == sorted(turn.feedback for turn in turns)
+    if len(sizes) == 1:
+        assert not moved
+
+
+def test_d_enters_with_the_rms_of_grpos_advantages(tiny: LanguageModel, tmp_path: Path) -> None:
+    for clip in (1.0, 100.0):
+        algorithm, batch = made(tiny, wordle(), tmp_path, weight=1.0, clip=clip)
+        credit, plain = algorithm.credit(batch), GRPO.credit(algorithm, batch)[:, None] * batch.action_mask
+        assert rms(plain, batch.action_mask) > 0.1
+        assert rms(credit, batch.action_mask) == pytest.approx(rms(plain, batch.action_mask), rel=1e-4)
+        assert bool((credit.sign() == algorithm.distilled(batch).sign()).all())
+
+
+def test_one_token_counts_no_more_than_the_clip() -> None:
+    values = torch.tensor([[10.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0]])
+    mask = torch.ones(1, 10, dtype=torch.bool)
+    clipped = scaled(values, mask, 1.0, 2.0)
+    assert rms(clipped, mask) == pytest.approx(2.0)
+    size = rms(values, mask)
+    assert float(clipped[0, 0] / clipped[0, 1]) == pytest.approx(size)
+    torch.testing.assert_close(scaled(values, mask, 100.0, size), values)
+    assert scaled(torch.zeros(1, 10), mask, 1.0, 2.0).tolist() == [[0.0] * 10]
+
+
+def test_the_gap_between_student_and_teacher_is_in_the_ledger(tiny: LanguageModel, tmp_path: Path) -> None:
+    gaps = {}
+    for name, settings in {"own": {}, "shuffled": {"shuffled": True}}.items():
+        _, session, _ = trained(tiny, wordle(), tmp_path, siblings=False, **settings)
+        gaps[name] = session.steps[0]["feedback_gap"]
+    assert gaps["own"] > 0
+    assert gaps["own"] != gaps["shuffled"]
+    _, session, _ = trained(tiny, wordle(), tmp_path, mode="refine")
+    assert "refine_gain" in session.steps[0]
+    assert "feedback_gap" not in session.steps[0]
 
 
 def logprobs(policy: LanguageModel, context: list[int], target: list[int]) -> torch.Tensor:
@@ -138,44 +229,49 @@ def logprobs(policy: LanguageModel, context: list[int], target: list[int]) -> to
 
 
 def test_a_second_try_is_scored_where_the_first_one_stood(tiny: LanguageModel, tmp_path: Path) -> None:
-    algorithm, session, (output,) = trained(tiny, wordle(), tmp_path, mode="refine", weight=1.0)
+    algorithm, session, _ = trained(tiny, wordle(), tmp_path, mode="refine")
     batch, count = algorithm.batch, len(algorithm.batch.rollouts)
     assert session.plays == 2
     assert 0 < len(algorithm.shown) <= count
-    assert len(output["completion_ids"]) == 2 * count
-    signs = set()
+    signs, largest = set(), 0.0
     for heard, each in zip(algorithm.chosen, algorithm.shown, strict=True):
         b, t = heard.rollout, heard.turn
         rollout = batch.rollouts[b]
-        assert each.context == rollout.prompt_ids + rollout.completion_ids[: rollout.turns[t].start]
+        assert each.prompt == rollout.prompt_ids + rollout.completion_ids[: rollout.turns[t].start]
         episode = algorithm.task.start(rollout.problem)
         for turn in rollout.turns[:t]:
             episode.step(turn.action)
-        again = algorithm.task.score(episode.step(tiny.chat.text(each.target)))
+        again = algorithm.task.score(episode.step(tiny.chat.text(each.completion)))
         group = batch.rollouts[b - b % 4 : b - b % 4 + 4]
         usual = [algorithm.task.score(r.turns[t].verdict) for r in group if len(r.turns) > t]
-        sign = float(torch.sign(each.advantages.sum()))
+        advantages = torch.tensor(each.advantages)
+        sign = float(torch.sign(advantages.sum()))
         difference = again - sum(usual) / len(usual)
         signs.add(sign)
         assert sign == (difference > 1e-6) - (difference < -1e-6) or abs(difference) < 1e-5
-        # s(p) is at most 1/4, where p = 0.1.
-        assert each.advantages.abs().max() <= abs(difference) * SHAPE / (4 * SHAPE) + 1e-6
+        # s(p) is at most 1/4, where p = 0.1, and nothing else shrinks it: `weight` is .5 here.
+        assert advantages.abs().max() <= abs(difference) / 4 + 1e-6
+        largest = max(largest, float(advantages.abs().max()) / max(abs(difference), 1e-6))
     assert signs >= {1.0, -1.0}
+    assert largest > 0.2
 
 
-def test_rows_of_demonstrations_keep_the_rollouts_as_they_are(tiny: LanguageModel, tmp_path: Path) -> None:
-    algorithm, _, (output,) = trained(tiny, wordle(), tmp_path, mode="predict")
-    count = len(algorithm.batch.rollouts)
-    mask = output["completion_mask"] * output["tool_mask"]
-    assert mask[:count].sum() == output["num_items_in_batch"]
-    assert mask[count:].sum() == sum(len(each.target) for each in algorithm.shown)
-    for row, rollout in enumerate(algorithm.batch.rollouts):
-        ids = output["completion_ids"][row][output["completion_mask"][row].bool()].tolist()
-        assert ids == rollout.completion_ids
-        assert output["prompt_ids"][row][output["prompt_mask"][row].bool()].tolist() == rollout.prompt_ids
-    for row, each in enumerate(algorithm.shown, start=count):
-        assert output["prompt_ids"][row][output["prompt_mask"][row].bool()].tolist() == each.context
-        assert output["advantages"][row][mask[row].bool()].tolist() == each.advantages.tolist()
+def test_rows_of_demonstrations_join_those_of_the_rollouts(tiny: LanguageModel, tmp_path: Path) -> None:
+    algorithm, _, parts = trained(tiny, wordle(), tmp_path, mode="predict")
+    found = sorted(
+        (tuple(ids[keep.bool()].tolist()), tuple(tokens[there.bool()].tolist()))
+        for part in parts
+        for ids, keep, tokens, there in zip(
+            *(part[f"{name}_{what}"] for name in ("prompt", "completion") for what in ("ids", "mask")), strict=True
+        )
+    )
+    signal = algorithm.advantages.abs().sum(1).tolist()
+    rollouts = [each for each, size in zip(algorithm.batch.rollouts, signal, strict=True) if size]
+    rows = [(each.prompt_ids, each.completion_ids) for each in rollouts]
+    rows += [(each.prompt, each.completion) for each in algorithm.shown]
+    assert algorithm.shown
+    assert found == sorted((tuple(prompt), tuple(completion)) for prompt, completion in rows)
+    assert all(part["num_items_in_batch"] == algorithm.batch.action_mask.sum() for part in parts)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -196,29 +292,21 @@ def test_predicting_feedback_makes_it_likelier(tiny: LanguageModel, tmp_path: Pa
     algorithm, _, _ = trained(tiny, wordle(1), tmp_path, mode="predict", weight=20.0)
     start = load_policy(tiny.config)
     gains = [
-        float((logprobs(tiny, each.context, each.target) - logprobs(start, each.context, each.target)).mean())
+        float((logprobs(tiny, each.prompt, each.completion) - logprobs(start, each.prompt, each.completion)).mean())
         for each in algorithm.shown
     ]
     assert sum(gains) / len(gains) > 0.05
 
 
-def test_shuffled_feedback_is_another_turns(tiny: LanguageModel, tmp_path: Path) -> None:
-    task = wordle()
-    algorithm, _, _ = trained(tiny, task, tmp_path, mode="distill", shuffled=True)
-    batch = algorithm.batch
-    own = {(h.rollout, h.turn): batch.rollouts[h.rollout].turns[h.turn].verdict.feedback for h in algorithm.hear(batch)}
-    heard = algorithm.hear(batch)
-    assert sorted(h.feedback for h in heard) == sorted(own.values())
-    moved = sum(own[h.rollout, h.turn] != h.feedback for h in heard)
-    assert moved > 0.5 * len(heard)
-
-
-def test_refine_with_feedback_none_is_grpo(tiny: LanguageModel, tmp_path: Path) -> None:
+def test_with_feedback_none_and_no_siblings_every_mode_is_grpo(tiny: LanguageModel, tmp_path: Path) -> None:
     task = Wordle(WordleConfig(max_turns=2, max_action_tokens=72, feedback="none"))  # type: ignore[arg-type]
-    algorithm, session, (output,) = trained(tiny, task, tmp_path, mode="refine")
+    algorithm, session, _ = trained(tiny, task, tmp_path, mode="refine")
     assert not algorithm.shown
     assert session.plays == 1
-    assert len(output["completion_ids"]) == len(algorithm.batch.rollouts)
+    algorithm, session, _ = trained(tiny, task, tmp_path, siblings=False)
+    plain = GRPO.credit(algorithm, algorithm.batch)[:, None] * algorithm.batch.action_mask
+    torch.testing.assert_close(algorithm.advantages, plain * 0.5)
+    assert "feedback_gap" not in session.steps[0]
 
 
 @pytest.mark.parametrize(
@@ -229,6 +317,8 @@ def test_refine_with_feedback_none_is_grpo(tiny: LanguageModel, tmp_path: Path) 
         ({"weight": -0.1}, "algo.weight=-0.1"),
         ({"clip": 0.0}, "algo.clip=0"),
         ({"mode": "refine", "beta": 0.1}, "algo.beta=0.1"),
+        ({"teacher": "attempts"}, "algo.teacher=attempts: use one of task, attempt"),
+        ({"shuffled": True, "problems_per_update": 1}, "algo.shuffled takes feedback from other problems"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Micro-batches hold every rollout once, and as little padding as can be."""
+"""Micro-batches hold every row once, and as little padding as can be."""
 
 from __future__ import annotations
 
@@ -7,25 +7,45 @@ import itertools
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rollouts import batch_of, rollout
 
-from algorithms.micro_batches import by_length, by_rows, by_tokens
+from algorithms.micro_batches import Row, by_rows, by_tokens, micro_batches, rollout_rows
+
+CPU = torch.device("cpu")
 
 
-def test_rows_outside_the_loss_take_no_place_in_micro_batches() -> None:
-    lengths, trained = torch.tensor([3, 1, 4, 1, 2, 1]), torch.tensor([1, 0, 1, 0, 1, 0])
-    completions = (torch.arange(4) < lengths[:, None]).long()
-    whole = {
-        "prompt_mask": torch.ones(6, 2, dtype=torch.long),
-        "completion_mask": completions,
-        "tool_mask": completions * trained[:, None],
-        "advantages": lengths.float(),
-    }
-    parts = [{key: tensor[rows] for key, tensor in whole.items()} for rows in (slice(3), slice(3, 6))]
-    halves = by_length(parts, by_rows)
-    assert [part["advantages"].tolist() for part in halves] == [[2, 3], [4]]
-    assert [part["completion_mask"].shape for part in halves] == [(2, 3), (1, 4)]
-    rows = by_length([{key: tensor[row : row + 1] for key, tensor in whole.items()} for row in range(6)], by_tokens)
-    assert [part["advantages"].tolist() for part in rows] == [[1], [1], [1], [2], [3], [4]]
+def row(prompt: int, completion: int, advantage: float = 1.0) -> Row:
+    """A row whose ids count up, with every other token of the completion in the loss."""
+    mask = [place % 2 for place in range(completion)]
+    return Row(list(range(1, prompt + 1)), list(range(1, completion + 1)), mask, [advantage] * completion)
+
+
+def test_rows_of_like_length_stand_together_and_paddings_are_masked() -> None:
+    parts = micro_batches([row(2, 5, 5.0), row(3, 1, 1.0), row(1, 2, 2.0)], 2, by_rows, 9, CPU)
+    assert [part["advantages"].tolist() for part in parts] == [[[2, 2], [1, 0]], [[5, 5, 5, 5, 5]]]
+    short = parts[0]
+    assert short["prompt_ids"].tolist() == [[9, 9, 1], [1, 2, 3]]
+    assert short["prompt_mask"].tolist() == [[0, 0, 1], [1, 1, 1]]
+    assert short["completion_ids"].tolist() == [[1, 2], [1, 9]]
+    assert short["completion_mask"].tolist() == [[1, 1], [1, 0]]
+    assert short["tool_mask"].tolist() == [[0, 1], [0, 0]]
+
+
+def test_where_there_are_fewer_rows_than_parts_masked_ones_fill_up() -> None:
+    parts = micro_batches([row(2, 3)], 3, by_tokens, 9, CPU)
+    assert [int(part["tool_mask"].sum()) for part in parts] == [0, 0, 1]
+    assert all(len(part["completion_ids"]) == 1 for part in parts)
+
+
+def test_a_rollouts_row_has_its_tokens_mask_and_advantages() -> None:
+    batch = batch_of(rollout((1, 0), (0, 1)), rollout((0, 0)), group_size=2)
+    first, second = rollout_rows(batch, torch.tensor([2.0, 0.0]))
+    assert (first.prompt, first.completion) == ([1], [5, 6, 7, 8, 5, 6, 7, 8])
+    assert (first.mask, first.advantages) == ([1, 1, 1, 0, 1, 1, 1, 0], [2.0] * 8)
+    assert (len(second), second.tokens) == (5, 3)
+    assert (first.has_gradient, second.has_gradient) == (True, False)
+    outside = rollout_rows(batch, (~batch.action_mask).float())
+    assert not any(each.has_gradient for each in outside)
 
 
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=9).map(sorted), parts=st.integers(1, 9))

@@ -16,18 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stub_session import StubSession
 
-from algorithms.reflectors import (
-    EndpointConfig,
-    EndpointReflector,
-    PolicyReflector,
-    ReflectionConfig,
-    Refused,
-    Rules,
-    check_text,
-    join,
-    question,
-    read_reply,
-)
+from algorithms.endpoint_reflector import EndpointConfig, EndpointReflector
+from algorithms.policy_reflector import PolicyReflector, ReflectionConfig, question, read_reply
+from algorithms.reflector import Refused, check_text, join
+from algorithms.rules_reflector import Rules
 from policies.api import Rollout, Turn
 from policies.language_model import LanguageModel
 from tasks.api import Task, Verdict
@@ -35,13 +27,16 @@ from tasks.errors import BadInput
 from tasks.gsm_synth import GsmSynth, GsmSynthConfig
 from tasks.wordle import WORDLE_ADVICE, Wordle, WordleConfig, write_action
 
-KEEP, USE, LEAVE, WORDS = dict.fromkeys(WORDLE_ADVICE.values())
+KEEP, USE, LEAVE, WORDS = dict.fromkeys(several[0] for several in WORDLE_ADVICE.values())
 KEY = "sk-not-to-be-written-down"
 
 
 @pytest.fixture(scope="module")
 def wordle() -> Wordle:
-    return Wordle(WordleConfig())
+    """With one sentence a fault."""
+    task = Wordle(WordleConfig())
+    task.advice = {fault: several[:1] for fault, several in task.advice.items()}
+    return task
 
 
 def game(task: Wordle, secret: str, guesses: Sequence[str]) -> Rollout:
