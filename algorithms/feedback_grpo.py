@@ -154,14 +154,14 @@ class FeedbackGRPO(GRPO):
         scores, flops = score_branches(self.policy, trunks, branches, self.config.temperature * self.policy.temperature)
         self.session.charge("update", flops=flops)
         difference = torch.zeros(batch.action_mask.shape, device=batch.rewards.device)
-        told = torch.zeros_like(batch.action_mask)
+        with_teacher = torch.zeros_like(batch.action_mask)
         for turn, teacher in zip(turns, itertools.chain(*scores), strict=True):
             place = batch.rollouts[turn.rollout].turns[turn.turn]
             student = torch.tensor(student_logprobs(batch, turn), device=teacher.device)
             difference[turn.rollout, place.start : place.end] = teacher - student
-            told[turn.rollout, place.start : place.end] = True
+            with_teacher[turn.rollout, place.start : place.end] = True
         if turns:
-            self.measured["feedback_gap"] = -float(difference[told].mean())
+            self.measured["feedback_gap"] = -float(difference[with_teacher].mean())
         return difference
 
 

@@ -57,7 +57,7 @@ class Search:
         self.replay = ReplayLog([])
 
     def log(self, message: str) -> None:
-        """The engine's chatter goes nowhere: what matters is in `rows`."""
+        """The engine's messages are dropped: what matters is in `rows`."""
 
     def evaluate(
         self, batch: list[Problem], candidate: dict[str, str], capture_traces: bool = False
@@ -115,7 +115,7 @@ class Search:
                 recalled = [self._ask(candidate, failures), self.refused]
                 self.session.log.append([asked, recalled])
         except Exception as error:
-            # The engine would log it, ask again and go on; `close_iteration` raises it.
+            # The engine would log it, ask again and continue; `close_iteration` raises it.
             self.failure = error
             return {}
         texts, self.refused = recalled

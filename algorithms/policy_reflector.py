@@ -44,11 +44,11 @@ def question(instructions: str, failures: Sequence[Rollout]) -> str:
         verdicts = iter(rollout.verdicts)
         for message in rollout.messages:
             if message["role"] == "assistant":
-                lines += [f"Player: {message['content']}", f"Referee: {next(verdicts).feedback}"]
+                lines += [f"Player: {message['content']}", f"Feedback: {next(verdicts).feedback}"]
             else:
                 lines.append(f"Task: {message['content']}")
     lines.append(
-        "Write better instructions for the player, so that the referee has less to object to. Keep what the player "
+        "Write better instructions for the player, so that they earn less criticism. Keep what the player "
         f"must know of the task and of the form of its answers. Reply with the instructions alone, between {FENCE}."
     )
     return "\n".join(lines)

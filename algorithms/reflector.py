@@ -1,7 +1,7 @@
 """What proposes new instructions to gepa, from the episodes that went wrong under the present ones.
 
 Instructions come in named *parts*, which are joined by blanks: GEPA merges two candidates part by part. A reflector
-that cannot propose anything usable raises `Refused` with the reason; the run goes on.
+that cannot propose anything usable raises `Refused` with the reason; the run continues.
 """
 
 from __future__ import annotations

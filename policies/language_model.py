@@ -277,7 +277,7 @@ def saved_temperature(folder: Path) -> float:
         fits = type(found) in (int, float) and 0 <= found < math.inf
     except (ValueError, LookupError, TypeError, RecursionError):
         fits = False
-    require(fits, f"{SAMPLING} must be {{\"temperature\": NUMBER}}, a number from 0 up")
+    require(fits, f'{SAMPLING} must be {{"temperature": NUMBER}}, a number from 0 up')
     return float(found)
 
 
