@@ -17,7 +17,8 @@ import pytest
 from stub_session import StubSession
 
 from algorithms.endpoint_reflector import EndpointConfig, EndpointReflector
-from algorithms.gepa import GEPA, PROPOSALS, GEPAConfig
+from algorithms.gepa import GEPA, GEPAConfig
+from algorithms.gepa_search import PROPOSALS
 from algorithms.policy_reflector import ReflectionConfig, question
 from algorithms.reflector import Refused
 from benchmarks.config.schema import check_config, compose_config
