@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 from stub_session import StubSession
 
-from algorithms.gepa import GEPA, PROPOSALS, GEPAConfig
 from algorithms.endpoint_reflector import EndpointConfig, EndpointReflector
+from algorithms.gepa import GEPA, GEPAConfig
+from algorithms.gepa_search import PROPOSALS
 from algorithms.policy_reflector import ReflectionConfig, question
 from algorithms.reflector import Refused
 from benchmarks.config.schema import check_config, compose_config
