@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class BaseConfig:
-    """conf/algo/base.yaml."""
+    """Settings of base."""
 
     name: str = "base"
 

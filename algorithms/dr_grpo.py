@@ -16,7 +16,7 @@ from algorithms.grpo import GRPO, GRPOConfig
 
 @dataclass(kw_only=True)
 class DrGRPOConfig(GRPOConfig):
-    """conf/algo/dr_grpo.yaml."""
+    """Settings of dr_grpo."""
 
     name: str = "dr_grpo"
     loss_type: str = "dr_grpo"

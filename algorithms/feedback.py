@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from policies.language_model import LanguageModel
 
 
+SOLVED = "solved:"
+"""What stands before a solved sibling's action."""
+
+
 @dataclass(frozen=True, slots=True)
 class FeedbackTurn:
     """An unsolved turn, and what its teacher has in its context."""
@@ -87,7 +91,7 @@ def ids_before(batch: RolloutBatch, turn: FeedbackTurn) -> list[int]:
 
 
 def task_context(policy: LanguageModel, batch: RolloutBatch, turn: FeedbackTurn) -> list[int]:
-    """SDPO's reprompt: the student's context with solution and feedback at the end of its last user message.
+    """SDPO's reprompt: the student's context with feedback and solution at the end of its last user message.
 
     That message is the environment's and is encoded anew; earlier actions stay the ids that were sampled. SDPO's
     headings are left out: a policy of a few million weights reads no prose, and tiny follows the bare text better.
@@ -95,12 +99,13 @@ def task_context(policy: LanguageModel, batch: RolloutBatch, turn: FeedbackTurn)
     rollout = batch.rollouts[turn.rollout]
     places = [place for place, message in enumerate(rollout.messages) if message["role"] == "assistant"]
     before = rollout.messages[: places[turn.turn]]
-    content = "\n".join(text for text in (before[-1]["content"], turn.sibling, turn.feedback) if text)
+    sibling = f"{SOLVED}\n{turn.sibling}" if turn.sibling else ""
+    content = "\n".join(text for text in (before[-1]["content"], turn.feedback, sibling) if text)
     last: Message = {"role": before[-1]["role"], "content": content}
     if turn.turn == 0:
         return policy.chat.prompt(policy.instructions, [*before[:-1], last])
     end = rollout.turns[turn.turn - 1].end
-    ended = rollout.completion_ids[end - 1] == policy.tokenizer.eos_token_id
+    ended = rollout.completion_ids[end - 1] in policy.chat.ends
     return rollout.prompt_ids + rollout.completion_ids[:end] + policy.chat.after_action(last, ended=ended)
 
 
@@ -114,6 +119,6 @@ def attempt_context(policy: LanguageModel, batch: RolloutBatch, turn: FeedbackTu
 def feedback_ids(policy: LanguageModel, batch: RolloutBatch, turn: FeedbackTurn) -> tuple[list[int], tuple[int, int]]:
     """Ids of the feedback as the message after the action, and where in them its own text begins and ends."""
     rollout = batch.rollouts[turn.rollout]
-    ended = rollout.completion_ids[rollout.turns[turn.turn].end - 1] == policy.tokenizer.eos_token_id
+    ended = rollout.completion_ids[rollout.turns[turn.turn].end - 1] in policy.chat.ends
     message: Message = {"role": "user", "content": turn.feedback}
     return policy.chat.after_action(message, ended=ended), policy.chat.content_of(message, ended=ended)

@@ -60,7 +60,7 @@ TEACHERS = {"task": task_context, "attempt": attempt_context}
 
 @dataclass(kw_only=True)
 class FeedbackGRPOConfig(GRPOConfig):
-    """conf/algo/feedback_grpo.yaml."""
+    """Settings of feedback_grpo."""
 
     name: str = "feedback_grpo"
     mode: str = "distill"

@@ -41,7 +41,7 @@ Node = tuple[int, ...]
 
 @dataclass(kw_only=True)
 class ForkGRPOConfig(PolicyGradientConfig):
-    """conf/algo/fork_grpo.yaml. `group_size` is the number of actions tried from every state."""
+    """Settings of fork_grpo. `group_size` is the number of actions tried from every state."""
 
     name: str = "fork_grpo"
     scale_rewards: bool = True

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class GDPOConfig(GRPOConfig):
-    """conf/algo/gdpo.yaml. `scale_rewards` false leaves the division by the group's deviation out."""
+    """Settings of gdpo. `scale_rewards` false leaves the division by the group's deviation out."""
 
     name: str = "gdpo"
 

@@ -46,11 +46,12 @@ REFLECTORS = ("rules", "policy", "endpoint")
 
 @dataclass(kw_only=True)
 class GEPAConfig:
-    """conf/algo/gepa.yaml."""
+    """Settings of gepa."""
 
     name: str = "gepa"
     reflector: str = "rules"
-    """Who proposes: rules (offline), policy (on itself) or endpoint (an OpenAI-compatible server)."""
+    """Who proposes: rules (the task's own advice against the most frequent fault; offline), policy (on itself) or
+    endpoint (an OpenAI-compatible server)."""
     valset_size: int = 24
     """Train problems that every kept candidate plays; the minibatches come from the others."""
     minibatch_size: int = 6

@@ -30,11 +30,12 @@ LOSSES = ("dapo", "grpo", "bnpo", "dr_grpo")
 
 @dataclass(kw_only=True)
 class GRPOConfig(PolicyGradientConfig):
-    """conf/algo/grpo.yaml."""
+    """Settings of grpo."""
 
     name: str = "grpo"
     loss_type: str = "dapo"
-    """How the loss is averaged, in TRL's names: dapo, grpo, bnpo, dr_grpo."""
+    """How the loss is averaged, in TRL's names: over all tokens of the update (dapo), within rollouts first (grpo),
+    within micro-batches (bnpo), over a constant (dr_grpo)."""
     scale_rewards: bool = True
     """Divide by the group's standard deviation."""
     beta: float = 0.0

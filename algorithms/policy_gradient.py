@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from algorithms.api import Algorithm, Session, State
@@ -27,18 +27,18 @@ ZERO_VARIANCE = 1e-6
 
 @dataclass(kw_only=True)
 class PolicyGradientConfig:
-    """Settings of every policy-gradient algorithm."""
+    """Settings of every policy-gradient algorithm; `shared` names the setting that a field follows in a run."""
 
     name: str
-    learning_rate: float = 1e-6
+    learning_rate: float = field(default=1e-6, metadata={"shared": "policy.learning_rate"})
     """AdamW's, constant after the warm-up."""
     warmup_updates: int = 0
     """Updates over which the learning rate rises from 0."""
-    problems_per_update: int = 8
+    problems_per_update: int = field(default=8, metadata={"shared": "batch.problems"})
     """Groups per update."""
-    group_size: int = 8
+    group_size: int = field(default=8, metadata={"shared": "batch.group_size"})
     """Rollouts per problem and update."""
-    micro_batch_size: int = 16
+    micro_batch_size: int = field(default=16, metadata={"shared": "policy.micro_batch_size"})
     """Rollouts per backward pass, at most on average: passes are cut by tokens where the loss allows it. A matter of
     memory only."""
     temperature: float = 1.0
@@ -47,7 +47,7 @@ class PolicyGradientConfig:
     """Gradients are scaled down to this norm."""
     weight_decay: float = 0.0
     """AdamW's."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = field(default=False, metadata={"shared": "batch.gradient_checkpointing"})
     """Recompute activations in the backward pass: less memory, more time."""
 
     def __post_init__(self) -> None:
@@ -105,10 +105,13 @@ class PolicyGradient(Algorithm):
 
     def facts(self, batch: RolloutBatch) -> dict[str, float]:
         """What the ledger's row says of the rollouts of an update."""
+        from algorithms.reward_correlation import reward_correlations
+
         count = len(batch.rollouts)
         scores = (batch.rewards * batch.weights).sum(1).view(-1, batch.group_size)
         no_signal = float((scores.std(1) < ZERO_VARIANCE).float().mean())
-        return means(batch, batch.rewards.new_full((count,), 1 / count)) | {"groups_without_signal": no_signal}
+        facts = means(batch, batch.rewards.new_full((count,), 1 / count)) | reward_correlations(batch)
+        return facts | {"groups_without_signal": no_signal}
 
     def trl_settings(self) -> dict[str, Any]:
         """Settings of TRL's GRPOConfig that the algorithm stands for (loss type, clipping, ...)."""

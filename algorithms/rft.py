@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class RFTConfig(PolicyGradientConfig):
-    """conf/algo/rft.yaml."""
+    """Settings of rft."""
 
     name: str = "rft"
 

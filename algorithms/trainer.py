@@ -215,7 +215,6 @@ def trl_config(algorithm: PolicyGradient, policy: LanguageModel, task: Task, ses
     config = algorithm.config
     size = config.problems_per_update * algorithm.rollouts_per_problem(task) // ranks.count()
     micro_batch = config.micro_batch(size)
-    on_cuda = policy.device.type == "cuda"
     return TrlConfig(
         output_dir=str(session.scratch),
         seed=session.seed,
@@ -234,13 +233,13 @@ def trl_config(algorithm: PolicyGradient, policy: LanguageModel, task: Task, ses
         max_completion_length=task.max_turns * task.max_action_tokens,
         gradient_checkpointing=config.gradient_checkpointing,
         bf16=policy.bf16,
-        use_cpu=not on_cuda,
+        use_cpu=policy.device.type == "cpu",
         save_strategy="no",
         logging_steps=1,
         logging_nan_inf_filter=False,  # It would log a loss that is NaN as 0.
         report_to="none",
         disable_tqdm=True,
-        dataloader_pin_memory=on_cuda,
+        dataloader_pin_memory=policy.device.type == "cuda",
         ddp_find_unused_parameters=False,
         **algorithm.trl_settings(),
     )

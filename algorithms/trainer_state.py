@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from algorithms.credit_samples import LAST
 from algorithms.optimizer_state import optimizer_state, put_optimizer_state
+from policies.devices import generator_states, put_generator_states
 
 if TYPE_CHECKING:
     from algorithms.api import State
@@ -70,8 +71,7 @@ def generators(device: torch.device) -> dict[str, Any]:
     return {
         "python": random.getstate(),
         "numpy": [kind, torch.from_numpy(np.asarray(words, np.int64)), *rest],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "torch": generator_states(device),
     }
 
 
@@ -81,6 +81,4 @@ def put_generators(device: torch.device, states: State) -> None:
     random.setstate((version, tuple(numbers), gauss))
     kind, words, *rest = states["numpy"]
     np.random.set_state((kind, words.numpy(), *rest))  # noqa: NPY002
-    torch.set_rng_state(states["torch"])
-    if states["cuda"] is not None:
-        torch.cuda.set_rng_state(states["cuda"], device)
+    put_generator_states(device, states["torch"])

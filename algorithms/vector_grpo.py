@@ -54,7 +54,7 @@ BASELINES = ("group", "state", "outcome", "heads")
 
 @dataclass(kw_only=True)
 class VectorGRPOConfig(GRPOConfig):
-    """conf/algo/vector_grpo.yaml."""
+    """Settings of vector_grpo."""
 
     name: str = "vector_grpo"
     baseline: str = "group"

@@ -6,23 +6,19 @@ An adapter begins as nothing: its second matrices are zero, so a policy with a f
 from __future__ import annotations
 
 import importlib.util
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from policies.source import LONGEST_JSON
 from tasks.errors import BadInput, require
+from tasks.files import read_file
 
 if TYPE_CHECKING:
     import torch
 
 WEIGHTS = "adapter_model.safetensors"
-
-
-@dataclass(kw_only=True)
-class NoAdapterConfig:
-    """conf/adapter/none.yaml: all weights are trained."""
-
-    name: str = "none"
 
 
 @dataclass(kw_only=True, unsafe_hash=True)
@@ -87,6 +83,26 @@ def attach(model: Any, config: AdapterConfig, seed: int) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return get_peft_model(model, lora)
+
+
+def merged(model: Any, folder: Path) -> Any:
+    """The model with a saved LoRA adapter added to its weights, in their own numbers.
+
+    Raises:
+        BadInput: the folder holds another kind of adapter, none, or that of another model.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    settings = json.loads(read_file(folder / "adapter_config.json", LONGEST_JSON))
+    plain = settings.get("peft_type") == "LORA" and settings.get("init_lora_weights", True) is True
+    require(plain, f"{folder.name}: only LoRA adapters with the usual beginning can be added to their weights")
+    known = ("r", "lora_alpha", "target_modules", "use_rslora", "rank_pattern", "alpha_pattern", "fan_in_fan_out")
+    lora = LoraConfig(task_type="CAUSAL_LM", **{key: settings[key] for key in known if key in settings})
+    other = {key for key in ("modules_to_save", "use_dora", "target_parameters", "lora_bias") if settings.get(key)}
+    require(not other, f"{folder.name}: an adapter with {', '.join(sorted(other))} cannot be added to its weights")
+    adapted = get_peft_model(model, lora)
+    restore(adapted, folder)
+    return adapted.merge_and_unload()
 
 
 def restore(model: Any, folder: Path) -> None:

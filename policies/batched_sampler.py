@@ -26,7 +26,7 @@ import torch
 
 from policies.api import Sampling
 from policies.decoder import build_decoder
-from policies.sampler import Action, draw
+from policies.sampler import Action, check_room, draw, learned_positions
 
 READ_AT = 0.25
 """Share of the running sequences that must wait before they are read; all of them where none writes."""
@@ -54,7 +54,7 @@ class Row:
     hidden: torch.Tensor | None = None
     parent: Row | None = None
     """Whose cache it takes a copy of."""
-    heirs: int = 0
+    pending_forks: int = 0
     """Forks that have no copy yet."""
 
     @property
@@ -78,7 +78,7 @@ class BatchedSampler:
         first: int = 0,
     ) -> None:
         self.decoder = build_decoder(model)
-        self.device = model.device
+        self.device, self.positions = model.device, learned_positions(model)
         self.pad, self.ends, self.limit, self.sampling, self.seed = pad, frozenset(ends), limit, sampling, seed
         self.keys = itertools.count(first)
         self.queue: deque[Row] = deque()
@@ -102,7 +102,7 @@ class BatchedSampler:
     def fork(self, key: int, blocks: Sequence[list[int]]) -> list[int]:
         parent = self._take(key)
         children = [self._row([parent.ids[-1], *block], parent) for block in blocks]
-        parent.heirs = len(children)
+        parent.pending_forks = len(children)
         self.parents.append(parent)
         # In front of all that waits: trees grow depth first, so that few of them are open at a time.
         self.queue.extendleft(reversed(children))
@@ -141,8 +141,8 @@ class BatchedSampler:
         while self.queue and len(self.reading) + len(self.writing) < self.sampling.batch_size:
             row = self.queue.popleft()
             if row.parent is not None:
-                row.parent.heirs -= 1
-                if row.parent.heirs == 0:
+                row.parent.pending_forks -= 1
+                if row.parent.pending_forks == 0:
                     # The last one needs no copy.
                     self.parents.remove(row.parent)
                     row.slot, row.parent = row.parent.slot, None
@@ -225,6 +225,7 @@ class BatchedSampler:
         """Read the blocks of rows that lie side by side; the state and the logits after each."""
         width = max(len(row.block) for row in rows)
         length = max(row.length for row in rows) + width
+        check_room(max(row.end for row in rows) + self.limit, self.positions)
         self.decoder.slots.fit(0, length + self.limit)
         ids = torch.tensor([row.block + [self.pad] * (width - len(row.block)) for row in rows], device=self.device)
         begin = torch.tensor([row.length for row in rows], device=self.device)
@@ -248,7 +249,7 @@ class BatchedSampler:
 
     def _draw(self, rows: Sequence[Row], logits: torch.Tensor) -> list[Row]:
         """Append a token to each row's action; returns the rows whose action ended, which no longer write."""
-        chances = torch.tensor([row.chances.random() for row in rows], dtype=torch.float64, device=self.device)
+        chances = torch.tensor([row.chances.random() for row in rows], dtype=torch.float64)
         tokens = draw(logits, self.sampling, chances)
         if self.sampling.logprobs:
             each = (logits / (self.sampling.temperature or 1.0)).log_softmax(-1).gather(-1, tokens[:, None])[:, 0]

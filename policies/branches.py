@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from policies import ranks
+from policies.attention import attention_of
 
 if TYPE_CHECKING:
     from policies.language_model import LanguageModel
@@ -91,12 +92,12 @@ def passes(sizes: Sequence[int]) -> Iterator[list[int]]:
 def _score(
     policy: LanguageModel, stems: Sequence[list[int]], branches: Sequence[Sequence[Branch]], temperature: float
 ) -> list[list[torch.Tensor]]:
-    layout = lay_out(stems, branches, policy.device)
+    layout, attention = lay_out(stems, branches, policy.device), attention_of(policy.model.config)
     targets = [[token for branch in own for token in branch.target] for own in branches]
     width = max(map(len, targets))
     logits = policy.model(
         input_ids=layout.ids,
-        attention_mask=layout.additive_mask(policy.model.dtype),
+        attention_mask=attention.masks(lambda window: layout.additive_mask(policy.model.dtype, window)),
         position_ids=layout.positions,
         use_cache=False,
         logits_to_keep=width,
@@ -120,14 +121,18 @@ class Layout:
     sees: torch.Tensor
     """How much of the trunk a place sees beside its own segment."""
 
-    def additive_mask(self, dtype: torch.dtype) -> torch.Tensor:
-        """[rows, 1, places, places]: 0 where a place may look, the least number of `dtype` elsewhere."""
+    def additive_mask(self, dtype: torch.dtype, window: int | None) -> torch.Tensor:
+        """[rows, 1, places, places]: 0 where a place may look, the least number of `dtype` elsewhere; through a window,
+        at the last so many positions."""
         places = torch.arange(self.ids.shape[1], device=self.ids.device)
         same = self.segment[:, :, None] == self.segment[:, None, :]
         own = same & (places[None, :] <= places[:, None])
         trunk = (self.segment[:, None, :] == 0) & (self.positions[:, None, :] < self.sees[:, :, None])
+        seen = own | trunk
+        if window is not None:
+            seen &= self.positions[:, None, :] > self.positions[:, :, None] - window
         mask = torch.zeros(own.shape, dtype=dtype, device=self.ids.device)
-        return mask.masked_fill(~(own | trunk), torch.finfo(dtype).min)[:, None]
+        return mask.masked_fill(~seen, torch.finfo(dtype).min)[:, None]
 
 
 Place = tuple[int, int, int, int]

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from policies.api import Sampling
-from policies.sampler import Action
+from policies.devices import generator_states, kept_generators, put_generator_states
+from policies.sampler import Action, check_room, learned_positions
 
 
 class HFSampler:
@@ -21,14 +22,14 @@ class HFSampler:
 
     def __init__(self, model: Any, *, pad: int, ends: Sequence[int], limit: int, sampling: Sampling, seed: int) -> None:
         self.model, self.pad, self.ends, self.limit, self.sampling = model, pad, list(ends), limit, sampling
+        self.positions = learned_positions(model)
         self.keys = itertools.count()
         self.read: dict[int, list[int]] = {}
         """Every sequence so far, by its key."""
         self.waiting: list[int] = []
-        self.devices = [model.device] if model.device.type == "cuda" else []
-        with torch.random.fork_rng(self.devices):
+        with kept_generators(model.device):
             torch.manual_seed(seed)
-            self.states = self._states()
+            self.states = generator_states(model.device)
 
     def add(self, ids: list[int]) -> int:
         key = next(self.keys)
@@ -52,25 +53,18 @@ class HFSampler:
                 if action.key not in self.waiting:
                     del self.read[action.key]
 
-    def _states(self) -> list[torch.Tensor]:
-        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self.devices)]
-
-    def _resume(self) -> None:
-        torch.set_rng_state(self.states[0])
-        for device, state in zip(self.devices, self.states[1:], strict=True):
-            torch.cuda.set_rng_state(state, device)
-
     @torch.no_grad()
     def _generate(self, keys: Sequence[int]) -> list[Action]:
         width = max(len(self.read[key]) for key in keys)
+        check_room(width + self.limit, self.positions)
         rows = [[self.pad] * (width - len(self.read[key])) + self.read[key] for key in keys]
         real = [[0] * (width - len(self.read[key])) + [1] * len(self.read[key]) for key in keys]
         temperature = self.sampling.temperature
         drawing: dict[str, Any] = {"do_sample": False}
         if temperature > 0:
             drawing = {"do_sample": True, "temperature": temperature, "top_p": self.sampling.top_p, "top_k": 0}
-        with torch.random.fork_rng(self.devices):
-            self._resume()
+        with kept_generators(self.model.device):
+            put_generator_states(self.model.device, self.states)
             output = self.model.generate(
                 input_ids=torch.tensor(rows, device=self.model.device),
                 attention_mask=torch.tensor(real, device=self.model.device),
@@ -82,7 +76,7 @@ class HFSampler:
                 output_logits=self.sampling.logprobs,
                 **drawing,
             )
-            self.states = self._states()
+            self.states = generator_states(self.model.device)
         written = output.sequences[:, width:]
         logprobs = None
         if self.sampling.logprobs:

@@ -63,7 +63,6 @@ def encode(policy: LanguageModel, messages: Sequence[Message]) -> Lesson:
         ValueError: the chat does not go by turns.
     """
     first = next((place for place, message in enumerate(messages) if message["role"] == "assistant"), len(messages))
-    end = policy.tokenizer.eos_token_id
     ids = policy.chat.prompt(policy.instructions, messages[:first])
     labels = [IGNORED] * len(ids)
     longest = 0
@@ -71,7 +70,7 @@ def encode(policy: LanguageModel, messages: Sequence[Message]) -> Lesson:
         if (message["role"] == "assistant") != (place % 2 == 0):
             raise ValueError(f"after the first action, message {first + place} is the {message['role']}'s again")
         if message["role"] == "assistant":
-            action = [*policy.tokenizer(message["content"], add_special_tokens=False)["input_ids"], end]
+            action = policy.chat.action(message["content"])
             longest = max(longest, len(action))
             ids, labels = ids + action, labels + action
         elif first + place + 1 < len(messages):
@@ -102,17 +101,16 @@ def imitate(policy: LanguageModel, lessons: Sequence[Lesson], config: ImitationC
     Returns:
         `trained_tokens` and `flops` that it took, and the mean `loss` of the first and the last tenth of the steps.
     """
-    import torch
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
     from trl import SFTTrainer
 
+    from policies.devices import kept_generators
     from policies.trl_head import skip_what_is_not_in_the_loss
 
     skip_what_is_not_in_the_loss()
     rows = Dataset.from_dict({"input_ids": [each.ids for each in lessons], "labels": [each.labels for each in lessons]})
-    devices = [policy.device] if policy.device.type == "cuda" else []
-    with tempfile.TemporaryDirectory(prefix="grpo-bench-sft-") as folder, torch.random.fork_rng(devices):
+    with tempfile.TemporaryDirectory(prefix="grpo-bench-sft-") as folder, kept_generators(policy.device):
         trainer = SFTTrainer(
             model=policy.model,
             processing_class=policy.tokenizer,
@@ -151,7 +149,7 @@ def _trl_config(policy: LanguageModel, config: ImitationConfig, lessons: int, fo
         gradient_accumulation_steps=size // micro_batch,
         gradient_checkpointing=config.gradient_checkpointing,
         bf16=policy.bf16,
-        use_cpu=policy.device.type != "cuda",
+        use_cpu=policy.device.type == "cpu",
         save_strategy="no",
         logging_steps=1,
         report_to="none",

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from policies import ranks
-from policies.adapter import AdapterConfig, attach, check_quantisation, four_bits, restore
+from policies.adapter import AdapterConfig, attach, check_quantisation, four_bits, merged, restore
 from policies.api import PlayCost, Rollout, Sampling, Turn
 from policies.chat import Chat
+from policies.decoder import check_decoder
+from policies.devices import choose_device, choose_dtype, trains_in_bf16
 from policies.flops import model_shape
 from policies.model_folder import read_config
-from policies.sampler import Action, Sampler, build_sampler
+from policies.sampler import Action, Sampler, build_sampler, check_room, learned_positions
 from policies.source import PolicyConfig, Source, find_source, offline_ways
 from tasks.api import Episode, Problem, Task
 from tasks.errors import BadInput, require
@@ -32,7 +35,6 @@ LONGEST = 1 << 20
 """Bytes of saved instructions."""
 SAMPLING = "sampling.json"
 """Of a saved policy: its temperature."""
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class LanguageModel:
@@ -45,13 +47,15 @@ class LanguageModel:
         # 4-bit weights are on their device already, and stay there.
         self.model = (model if getattr(model, "is_loaded_in_4bit", False) else model.to(device)).eval()
         self.tokenizer = tokenizer
-        self.chat = Chat(tokenizer, source.label)
+        self.shape = model_shape(model)
+        if config.sampler == "batched":
+            check_decoder(self.model)
+        self.chat = Chat(tokenizer, source.label, getattr(model.generation_config, "eos_token_id", None))
         self.device = device
         self.instructions = ""
         self.temperature = 1.0
         """What the temperature of every sampling is multiplied by: another distribution to play from, and to train."""
         self.max_action_tokens = config.max_action_tokens
-        self.shape = model_shape(model)
         self.bf16 = trains_in_bf16(config.dtype, device)
         """Whether gradients are computed in bfloat16, whatever the weights are held in."""
 
@@ -76,13 +80,16 @@ class LanguageModel:
             Rollouts in the order of `problems`, each problem's group side by side, and what they cost.
         """
         mine = ranks.share(len(problems) * group_size)
-        sampler = self.sampler(self.action_limit(task), sampling, seed, first=mine.start)
+        limit = self.action_limit(task)
+        sampler = self.sampler(limit, sampling, seed, first=mine.start)
+        positions = learned_positions(self.model)
         rollouts: list[Rollout] = []
         games: dict[int, tuple[Episode, Rollout]] = {}
         for number in mine:
             group = number // group_size
             episode = task.start(problems[group])
             prompt = self.chat.prompt(self.instructions, episode.messages)
+            check_room(len(prompt) + task.max_turns * limit, positions)
             rollout = Rollout(problem=problems[group], group=group, prompt_ids=prompt)
             rollouts.append(rollout)
             games[sampler.add(prompt)] = (episode, rollout)
@@ -112,12 +119,11 @@ class LanguageModel:
 
     def sampler(self, limit: int, sampling: Sampling, seed: int, first: int = 0) -> Sampler:
         """A sampler that has read nothing yet, of the kind that the configuration names; `first` is its first key."""
-        pad, end = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
         return build_sampler(
             self.config.sampler,
             self.model,
-            pad=pad,
-            ends=[end],
+            pad=self.tokenizer.pad_token_id,
+            ends=sorted(self.chat.ends),
             limit=limit,
             sampling=replace(sampling, temperature=sampling.temperature * self.temperature),
             seed=seed,
@@ -147,7 +153,7 @@ class LanguageModel:
         rollout.turns.append(Turn(action=text, verdict=verdict, start=start, end=start + len(ids)))
         if episode.done:
             return []
-        reply = self.chat.after_action(episode.messages[-1], ended=ids[-1] == self.tokenizer.eos_token_id)
+        reply = self.chat.after_action(episode.messages[-1], ended=ids[-1] in self.chat.ends)
         rollout.completion_ids += reply
         rollout.mask += [0] * len(reply)
         return reply
@@ -203,6 +209,8 @@ class LanguageModel:
     def save(self, folder: Path) -> None:
         """Write weights (safetensors; of a policy with an adapter the adapter's alone), tokenizer and instructions."""
         folder.mkdir(parents=True, exist_ok=True)
+        if hasattr(self.model, "peft_config"):
+            self.model.peft_config["default"].base_model_name_or_path = self.source.base(self.config)
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         (folder / "instructions.txt").write_text(self.instructions, encoding="utf-8")
@@ -215,7 +223,7 @@ class LanguageModel:
             BadInput: the folder holds none, or another one.
         """
         restore(self.model, folder)
-        self.instructions = (folder / "instructions.txt").read_text(encoding="utf-8")
+        self.instructions = read_file(folder / "instructions.txt", LONGEST, follow=False).decode()
 
 
 def load_policy(
@@ -247,8 +255,13 @@ def load_policy(
         else:
             bits = {"quantization_config": four_bits(), "device_map": {"": device}} if quantised else {}
             tokenizer, model = _from_folder(source.folder, dtype, **bits)
-        saved = Path(source.folder) / "instructions.txt"
-        instructions = read_file(saved, LONGEST).decode() if saved.is_file() else ""
+        for folder in source.adapters:
+            require(not quantised, "adapter=qlora cannot begin from a saved adapter; use adapter=lora")
+            with torch.random.fork_rng(devices=[]):
+                model = merged(model, Path(folder))
+        saved = Path((source.folder, *source.adapters)[-1]) / "instructions.txt"
+        # They end up in records and prompts: a link could put any file of this disk there.
+        instructions = read_file(saved, LONGEST, follow=False).decode() if os.path.lexists(saved) else ""
         temperature = saved_temperature(Path(source.folder))
     # A folder of a stranger makes transformers raise nearly anything; all of it means that it cannot be loaded.
     except Exception as error:
@@ -284,6 +297,9 @@ def saved_temperature(folder: Path) -> float:
 def _from_folder(folder: str, dtype: torch.dtype, **bits: Any) -> tuple[Any, Any]:
     """Tokenizer and model, by folder or hub id. Weights come from safetensors or not at all."""
     config = read_config(folder)
+    if (Path(folder) / "generation_config.json").is_file():
+        # A broken one would be passed over, and with it the ids that end a turn.
+        GenerationConfig.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False)
     model = AutoModelForCausalLM.from_pretrained(
         folder, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True, **bits
@@ -303,49 +319,3 @@ def _from_gguf(source: Source, dtype: torch.dtype) -> tuple[Any, Any]:
     fresh = AutoModelForCausalLM.from_config(AutoConfig.for_model(settings.pop("model_type"), **settings))
     fresh.load_state_dict(loaded.state_dict())
     return tokenizer, fresh.to(dtype)
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is cuda where there is one.
-
-    Raises:
-        BadInput: cuda was asked for and is not there, or the name is no device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise BadInput(f"policy.device={name}: use auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise BadInput(f"policy.device={name}: torch sees no CUDA device here; use policy.device=cpu")
-    return device
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16 itself; every CPU can, if slowly."""
-    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def choose_dtype(name: str, device: torch.device, *, trained: bool = True) -> torch.dtype:
-    """What the weights are held in.
-
-    `auto` is float32, but bfloat16 on cuda for weights that stay as they are: trained ones need float32, since a
-    bfloat16 has 8 bits of mantissa and a step of Adam at learning rates of 1e-5 is lost in its rounding.
-
-    Raises:
-        BadInput: unknown name, or bfloat16 on a device without it.
-    """
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" and not trained and has_bf16(device) else torch.float32
-    if name not in DTYPES:
-        raise BadInput(f"policy.dtype={name}: use auto, {', '.join(DTYPES)}")
-    if name == "bfloat16" and not has_bf16(device):
-        name = torch.cuda.get_device_name(device)
-        raise BadInput(f"policy.dtype=bfloat16: {name} does not compute in it; use policy.dtype=float32")
-    return DTYPES[name]
-
-
-def trains_in_bf16(name: str, device: torch.device) -> bool:
-    """Whether gradients are computed in bfloat16: on cuda, where it is there and dtype does not say otherwise."""
-    return device.type == "cuda" and name in ("auto", "bfloat16") and has_bf16(device)

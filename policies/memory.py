@@ -32,7 +32,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from policies.adapter import AdapterConfig, attach
+from policies.attention import attention_of
 from policies.batched_sampler import PLACES_PER_PASS
+from policies.flops import chosen_experts
 from policies.model_folder import read_config
 from policies.source import Source
 from tasks.errors import BadInput
@@ -148,19 +150,27 @@ def skeleton_of(about: Any, adapter: AdapterConfig | None) -> Skeleton:
         if adapter is not None:
             wrapped = attach(model, adapter, seed=0)
             trained = sum(parameter.numel() for parameter in wrapped.parameters() if parameter.requires_grad)
-    text = about.get_text_config()
-    head_width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        experts = any(".experts." in name for name, _ in model.named_parameters())
+    text, attention = about.get_text_config(), attention_of(about)
     return Skeleton(
         linear=linear,
         other=total - linear,
         adapter=trained,
         layers=text.num_hidden_layers,
         hidden=text.hidden_size,
-        inner=text.intermediate_size,
-        attention=head_width * text.num_attention_heads,
-        keys=head_width * (getattr(text, "num_key_value_heads", None) or text.num_attention_heads),
+        inner=inner_width(text, experts),
+        attention=round(attention.width),
+        keys=round(attention.key_heads * attention.width / attention.heads),
         vocabulary=text.vocab_size,
     )
+
+
+def inner_width(text: Any, experts: bool) -> int:
+    """How wide the inner layer is that one token meets: of a mixture, that of all experts it is sent to."""
+    names = ("moe_intermediate_size", "intermediate_size") if experts else ("intermediate_size", "ffn_dim", "n_inner")
+    # GPT-2, BLOOM and their kin name none: four times the hidden width.
+    width = next((n for name in names if (n := getattr(text, name, None))), 4 * text.hidden_size)
+    return int(width) * (chosen_experts(text) if experts else 1)
 
 
 def need(
@@ -174,7 +184,7 @@ def need(
         dtype: of the weights.
         bf16: whether gradients are computed in bfloat16.
         adapter: None where all weights are trained.
-        device: cuda or cpu.
+        device: its type.
     """
     size = dtype.itemsize
     quantised = adapter is not None and adapter.quantised
@@ -195,7 +205,7 @@ def need(
     reading = min(load.rows * load.prompt, PLACES_PER_PASS) * (3 * model.inner + 4 * model.hidden) * size
     play = cache + max(reading, load.rows * 5 * model.vocabulary * 4)
     return Need(
-        context=CONTEXT[device],
+        context=CONTEXT["cuda" if device == "cuda" else "cpu"],
         weights=weights,
         gradients=trained * trained_size * load.updates,
         optimiser=2.0 * trained * trained_size * load.updates,

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 
 from policies.api import Sampling
+from tasks.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,30 @@ class Sampler(Protocol):
         ...
 
 
+def learned_positions(model: Any) -> int | None:
+    """How many places of a sequence a model has numbers for; None where it computes them as far as needed."""
+    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    words = model.get_input_embeddings()
+    embeddings = (each for each in model.modules() if isinstance(each, torch.nn.Embedding) and each is not words)
+    tables = [each.num_embeddings for each in embeddings]
+    tables += [len(table) for name, table in model.named_buffers() if name.endswith("embed_positions")]
+    # OPT has two more than it says.
+    return most if most and any(most <= size <= most + 2 for size in tables) else None
+
+
+def check_room(tokens: int, positions: int | None) -> None:
+    """Refuse a sequence that a model's `learned_positions` do not reach.
+
+    Raises:
+        BadInput: it may come to more tokens.
+    """
+    if positions is not None and tokens > positions:
+        raise BadInput(
+            f"the policy has {positions} learned positions, and an episode may come to {tokens} tokens; "
+            "lower task.max_action_tokens or task.max_turns, or use another model"
+        )
+
+
 def build_sampler(
     name: str, model: Any, *, pad: int, ends: Sequence[int], limit: int, sampling: Sampling, seed: int, first: int = 0
 ) -> Sampler:
@@ -88,7 +113,7 @@ def draw(logits: torch.Tensor, sampling: Sampling, chances: torch.Tensor) -> tor
 
     Args:
         logits: float32 [rows, vocabulary].
-        chances: float64 [rows], uniform in [0, 1): one number decides one draw.
+        chances: float64 [rows] on any device, uniform in [0, 1): one number decides one draw.
 
     Returns:
         int64 [rows].
@@ -100,7 +125,7 @@ def draw(logits: torch.Tensor, sampling: Sampling, chances: torch.Tensor) -> tor
     if sampling.top_p < 1:
         probabilities, order = probabilities.sort(dim=-1, descending=True)
         probabilities = probabilities.masked_fill(probabilities.cumsum(-1) - probabilities >= sampling.top_p, 0.0)
-    # In float64, or the sum's rounding would move the odds of rare tokens of a large vocabulary.
-    below = probabilities.cumsum(-1, dtype=torch.float64)
-    token = torch.searchsorted(below, (chances * below[:, -1])[:, None], right=True)
+    # In float64, which MPS has not, or the sum's rounding would move the odds of rare tokens of a large vocabulary.
+    below = (probabilities.cpu() if logits.device.type == "mps" else probabilities).cumsum(-1, dtype=torch.float64)
+    token = torch.searchsorted(below, (chances.to(below.device) * below[:, -1])[:, None], right=True).to(logits.device)
     return (token if order is None else order.gather(-1, token)).squeeze(-1)

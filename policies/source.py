@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import importlib.util
+import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.errors import BadInput, require
-from tasks.files import located
+from tasks.files import located, read_file
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+
+ADAPTER = "adapter_config.json"
+LONGEST_JSON = 1 << 20
 
 SAMPLERS = ("batched", "hf")
 """See `policies.sampler`."""
@@ -25,7 +29,8 @@ class PolicyConfig:
 
     name: str
     path: str
-    """A folder, a model id of the hub, or `package:FOLDER` for weights inside an installed package."""
+    """A folder (of a model, or of an adapter that a run saved), a model id of the hub, or `package:FOLDER` for weights
+    inside an installed package."""
     learning_rate: float = 1e-6
     """What gradient algorithms use for this model unless they are told otherwise."""
     micro_batch_size: int = 16
@@ -35,7 +40,7 @@ class PolicyConfig:
     gguf_package: str | None = None
     """Installed package whose GGUF file is loaded when the hub's files are not in the cache."""
     device: str = "auto"
-    """auto (cuda if there is one), cpu, cuda, cuda:1."""
+    """auto (cuda where there is one, then mps, then cpu), or one of these, or cuda:1."""
     dtype: str = "auto"
     """What the weights are held in: auto (float32; below an adapter on cuda bfloat16), float32, bfloat16, float16.
     With auto or bfloat16, gradients on cuda are computed in bfloat16."""
@@ -64,6 +69,19 @@ class Source:
     """File name of a GGUF in that folder."""
     label: str
     """For messages and the manifest; holds no path of the user's home."""
+    adapters: tuple[str, ...] = ()
+    """Folders of LoRA adapters that are merged into the weights, in this order."""
+
+    def base(self, config: PolicyConfig) -> str:
+        """How an adapter that is trained beside these weights names them: a hub id, `package:FOLDER`, or a folder,
+        relative to where the run was started."""
+        if self.adapters:
+            return os.path.relpath(self.adapters[-1])
+        if self.gguf:
+            return config.path
+        if self.label.startswith("package:"):
+            return self.label
+        return os.path.relpath(self.folder) if Path(self.folder).is_dir() else self.folder
 
 
 def find_source(config: PolicyConfig) -> Source:
@@ -80,6 +98,8 @@ def find_source(config: PolicyConfig) -> Source:
         require(named, f"policy.path={config.path[:200]}: no such package; write package:PACKAGE/FOLDER")
         return _folder(Path(str(importlib.resources.files(package).joinpath(folder))), config.path)
     path = located(config.path, "policy.path")
+    if (path / ADAPTER).is_file() and not (path / "config.json").exists():
+        return _adapted(config, path)
     if path.exists():
         return _folder(path, path.name)
     variable = os.environ.get(config.gguf_variable or "")
@@ -119,7 +139,8 @@ def fingerprint(source: Source) -> str:
     read = ("*.safetensors", "config.json", "token*.json", "chat_template*", "vocab*", "instructions.txt")
     names = (source.gguf,) if source.gguf else read
     digest = hashlib.sha256()
-    for file in sorted({file for name in names for file in folder.glob(name)}):
+    adapters = [Path(each) / name for each in source.adapters for name in (ADAPTER, "adapter_model.safetensors")]
+    for file in sorted({file for name in names for file in folder.glob(name)}) + adapters:
         digest.update(file.name.encode())
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
@@ -148,6 +169,23 @@ def _cached(hub_id: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(hub_id, "config.json"), str)
+
+
+def _adapted(config: PolicyConfig, path: Path) -> Source:
+    """A saved adapter and the weights that it was trained beside."""
+    try:
+        base = json.loads(read_file(path / ADAPTER, LONGEST_JSON))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        base = None
+    if not isinstance(base, str) or (located(base, "policy.path") / ADAPTER).resolve() == (path / ADAPTER).resolve():
+        raise BadInput(f"policy.path: {path.name}/{ADAPTER} does not name the weights that it belongs to")
+    try:
+        found = find_source(replace(config, path=base))
+    except (BadInput, RecursionError) as error:
+        reason = "its adapters name each other" if isinstance(error, RecursionError) else str(error)
+        raise BadInput(f"{path.name} is an adapter, and its weights are not to be had: {reason[:300]}") from None
+    adapters = (*found.adapters, str(path))
+    return replace(found, label=f"{path.name} beside {found.label}", adapters=adapters)
 
 
 def _folder(path: Path, label: str) -> Source:

@@ -1,4 +1,4 @@
-"""`make licences`: docs/licences.md, the licence of every package that `make setup` installs, by pip-licenses."""
+"""Write docs/licences.md: the licence of every package that `make setup` installs, by pip-licenses."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ UNSTATED = {"atheris": "Apache-2.0"}
 """Where the metadata says nothing: read from the file LICENSE in the package."""
 HEAD = """# Licences of the dependencies
 
-What `make setup` installs, with the licence that each package states of itself. `make licences` writes this page with
-pip-licenses; a test holds it against supply/requirements.lock. Packages that a licence wants named or copied are not
-part of this repository: pip fetches them.
+What `make setup` installs, with the licence that each package states of itself. `python supply/licences.py` writes this
+page with pip-licenses; a test holds it against supply/requirements.lock. Packages that a licence wants named or copied
+are not part of this repository: pip fetches them.
 
 PyPI's build of torch brings further packages on Linux (supply/cuda.lock): NVIDIA's libraries, which are proprietary and
 come under NVIDIA's terms, and triton (MIT). A CPU build of torch needs none of them.

@@ -145,7 +145,7 @@ class Task(ABC):
     @property
     def sentences(self) -> tuple[str, ...]:
         """All sentences of `advice`, each once."""
-        return tuple(dict.fromkeys(sentence for several in self.advice.values() for sentence in several))
+        return sentences(self.advice)
 
     @abstractmethod
     def problems(self, split: Split) -> Sequence[Problem]:
@@ -197,6 +197,11 @@ class Task(ABC):
     def score(self, verdict: Verdict) -> float:
         """The weighted sum of one verdict's rewards: what plain GRPO sees."""
         return sum(component.weight * verdict.rewards[component.name] for component in self.components)
+
+
+def sentences(advice: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """All sentences of a task's advice, each once."""
+    return tuple(dict.fromkeys(sentence for several in advice.values() for sentence in several))
 
 
 def weighted(components: tuple[Component, ...], mode: RewardMode, outcome: str) -> tuple[Component, ...]:

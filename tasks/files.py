@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import gzip
+import io
 import os
 import stat
 from pathlib import Path
@@ -57,6 +59,8 @@ def read_file(path: Path, largest: int = LARGEST, *, follow: bool = True) -> byt
         about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file")
+        if about.st_size > largest:
+            raise OSError(errno.EFBIG, f"it is larger than {largest / 2**20:g} MiB")
         # Mostly one call: a folder of records has tens of thousands of files.
         pieces = [os.read(handle, min(about.st_size, largest) + 1)]
         size = len(pieces[0])
@@ -70,6 +74,19 @@ def read_file(path: Path, largest: int = LARGEST, *, follow: bool = True) -> byt
     return b"".join(pieces)
 
 
-def why(error: OSError | UnicodeDecodeError) -> str:
+def unzipped(content: bytes, largest: int = LARGEST) -> bytes:
+    """What a gzip file's content holds.
+
+    Raises:
+        OSError: it is no gzip, or holds more than `largest` bytes.
+        EOFError, zlib.error: it is damaged.
+    """
+    held = gzip.GzipFile(fileobj=io.BytesIO(content)).read(largest + 1)
+    if len(held) > largest:
+        raise OSError(errno.EFBIG, f"it holds more than {largest / 2**20:g} MiB")
+    return held
+
+
+def why(error: Exception) -> str:
     """The reason alone: an operating system's message holds the whole path, and with it whose home it is in."""
     return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)

@@ -7,9 +7,11 @@ out of the train file by a hash of the question.
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import re
 import reprlib
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,7 +20,7 @@ from typing import ClassVar, Literal, TypeGuard
 
 from tasks.api import FeedbackLevel, RewardMode, Split, check_sizes, split_of
 from tasks.errors import BadInput
-from tasks.files import located, read_file, why
+from tasks.files import located, read_file, unzipped, why
 from tasks.gsm import GsmProblem, GsmTask
 from tasks.solutions import STRICT, number
 
@@ -28,17 +30,20 @@ ANNOTATION = re.compile(r"<<[^<>]*>>")
 """A calculator annotation in a published answer: `<<3+4=7>>`."""
 QUOTED = 60
 """Characters of the user's text that an error quotes."""
-NEEDS = "task.path=DIR needs train.jsonl and test.jsonl"
+NEEDS = "task.path=DIR needs train.jsonl and test.jsonl, .jsonl.gz or .parquet"
+LAYOUTS = ("{}.jsonl", "{}.jsonl.gz", "{}*.parquet", "main/{}*.parquet")
+"""Where a folder may hold the rows of a file, in order of preference."""
 EXPECTED = "each line is a JSON object with question and answer"
 
 
 @dataclass(kw_only=True)
 class Gsm8kConfig:
-    """conf/task/gsm8k.yaml."""
+    """Settings of gsm8k."""
 
     name: str = "gsm8k"
     path: str | None = None
-    """A folder with train.jsonl and test.jsonl; null loads openai/gsm8k from the hub."""
+    """A folder with train and test as .jsonl, .jsonl.gz or .parquet, or the hub's folder with main/ in it; null loads
+    openai/gsm8k from the hub."""
     val: float = 0.05
     """Share of the train file kept for the learning curve."""
     reward: RewardMode = RewardMode.shaped
@@ -57,7 +62,7 @@ class Gsm8k(GsmTask):
 
     Config = Gsm8kConfig
     name: ClassVar[str] = "gsm8k"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     instructions = (
         "Solve the problem step by step. Write each calculation as an equation. "
         "End with a last line: #### and the answer as a number."
@@ -90,24 +95,44 @@ def _load(path: str | None) -> dict[File, Rows]:
     folder = located(path, "task.path")
     if not folder.is_dir():
         raise BadInput(f"{NEEDS}; there is no folder {folder}")
-    return {"train": _from_file(folder / "train.jsonl"), "test": _from_file(folder / "test.jsonl")}
+    return {"train": _from_folder(folder, "train"), "test": _from_folder(folder, "test")}
+
+
+def _from_folder(folder: Path, file: File) -> Rows:
+    found = next((paths for layout in LAYOUTS if (paths := sorted(folder.glob(layout.format(file))))), None)
+    if found is None:
+        raise BadInput(f"{NEEDS}; there is no file {folder / file}.jsonl")
+    for path in found:
+        yield from _from_file(path)
 
 
 def _from_file(path: Path) -> Rows:
     try:
-        text = read_file(path).decode()
-    except FileNotFoundError:
-        raise BadInput(f"{NEEDS}; there is no file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
+        content = read_file(path)
+        if path.suffix == ".parquet":
+            yield from _from_parquet(path, content)
+            return
+        text = (unzipped(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise BadInput(f"{NEEDS}; cannot read {path}: {why(error)}") from None
     # Not splitlines(): it also breaks at characters that JSON allows within a string (U+2028).
-    for line_number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+    for line_number, line in enumerate(text.rstrip().split("\n"), start=1):
         where = f"{path}:{line_number}"
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
             raise BadInput(f"{where}: {_quote(line)} is not JSON; {EXPECTED}") from None
         yield where, row
+
+
+def _from_parquet(path: Path, content: bytes) -> Rows:
+    try:
+        # Looked up by name and only here, as below: tasks/ is plain Python and numpy.
+        table = importlib.import_module("pyarrow.parquet").read_table(io.BytesIO(content))
+        rows = table.select(["question", "answer"]).to_pylist()
+    except (ImportError, OSError, ValueError, KeyError) as error:  # pyarrow's own are kinds of the last three
+        raise BadInput(f"{path} is no parquet file with question and answer: {_quote(str(error))}") from None
+    return ((f"{path}:{row_number}", row) for row_number, row in enumerate(rows, start=1))
 
 
 def _from_hub() -> dict[File, Rows]:

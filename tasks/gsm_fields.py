@@ -20,7 +20,7 @@ LINE = re.compile(r"(?m)^(?P<label>\d{1,2})\. (?P<steps>[^\n#]{0,200}+)#### (?P<
 
 @dataclass(kw_only=True)
 class GsmFieldsConfig(QuestionSetConfig):
-    """conf/task/gsm_fields.yaml."""
+    """Settings of gsm_fields."""
 
     name: str = "gsm_fields"
     fields: int = 4

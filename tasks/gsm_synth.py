@@ -32,7 +32,7 @@ LARGEST = 60
 
 @dataclass(kw_only=True)
 class GsmSynthConfig:
-    """conf/task/gsm_synth.yaml."""
+    """Settings of gsm_synth."""
 
     name: str = "gsm_synth"
     levels: list[int] = field(default_factory=lambda: [1, 2, 3, 4])

@@ -17,7 +17,7 @@ from tasks.solutions import SOLUTION_ADVICE, judge
 
 @dataclass(kw_only=True)
 class GsmTurnsConfig(QuestionSetConfig):
-    """conf/task/gsm_turns.yaml."""
+    """Settings of gsm_turns."""
 
     name: str = "gsm_turns"
     turns: int = 4

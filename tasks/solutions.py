@@ -1,6 +1,7 @@
 """Reading and judging a worked solution that ends in `#### N`: shared by gsm8k and gsm_synth.
 
-Two extractions of the answer, both reported. *Strict* takes the number after the last `####`; *flexible* takes the last
+Two extractions of the answer, both reported. *Strict* takes the number after the last `####`, if it is the only one in
+its line and nothing continues it: an answer that hedges (`5 or 7`, `5-10`, `5/6`) is none. *Flexible* takes the last
 number of the text, wherever it stands. A model that has learned to reason but not the format shows in the difference.
 
 Text that a model wrote is read by a small recursive-descent parser over at most `REACH` characters per equation; it is
@@ -22,14 +23,18 @@ TAIL = 4000
 """Characters at the end of a text in which the flexible extraction looks for a number."""
 TOLERANCE = Fraction(1, 100)
 """Equations in prose are rounded to cents."""
-NUMBER = re.compile(r"-?\$?\d{1,15}(?:,\d{3}){0,5}(?:\.\d{1,12})?")
+WHOLE = r"(?:\d{1,3}(?:,\d{3}){1,5}(?!\d)|\d{1,15})"
+NUMBER = re.compile(rf"(?:(?<![\w.%)])-)?\$?{WHOLE}(?:\.\d{{1,12}})?")
+"""A minus behind a number is none of its own: `10-15` ends in 15."""
 STATED = re.compile(
     r"(?>(?:\d{1,6} )?\d{1,6}/\d{1,6}|-?\$?(?:\d{1,15}(?:,\d{3}){0,5}(?:\.\d{1,12})?|\.\d{1,12})%?)"
     r"(?!\d|[ \t]{0,4}[-+*/x×÷(][ \t]{0,4}[\d(.$])"
 )
 """A right side: a fraction, a mixed number, a number, a percentage; not one that goes on as an expression."""
-STRICT = re.compile(r"####[ \t]*+(-?\$?\d[\d,]{0,20}(?:\.\d{1,12})?)")
+STRICT = re.compile(rf"####[ \t]*+(-?\$?{WHOLE}(?:\.\d{{1,12}})?)")
 """The blanks are possessive (`*+`): ten million of them are read once, not given back one by one."""
+CONTINUED = re.compile(r"[\d⁰¹²³⁴-⁹¼½¾^]|\bor\b")
+"""What, in the rest of its line, makes a number no answer."""
 GAP = re.compile(r"[\d)%.]\s+(?=[\d($.])")
 """Where one expression ends and, with no operator between, the next begins."""
 SIDE = frozenset("0123456789.,+-*/x×÷()$% \t")
@@ -69,15 +74,6 @@ SOLUTION_ADVICE = {
     "the quotient": SCALING,
 }
 """The first of each speaks to the fault; of the others some are beside the point and some mislead."""
-OPERATIONS = {
-    "+": "sum",
-    "-": "difference",
-    "*": "product",
-    "x": "product",
-    "×": "product",
-    "/": "quotient",
-    "÷": "quotient",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,24 +87,28 @@ class Equation:
     """Whether the arithmetic holds."""
 
 
+def plain(text: str) -> str:
+    """A text with the typographic minus, which models write, as the one that is read; it keeps its length."""
+    return text.replace("\u2212", "-")
+
+
 def number(text: str) -> Fraction | None:
     """A number as written in prose: `1,234`, `$5`, `-3.50`; None if it is not one."""
-    cleaned = text.replace(",", "").replace("$", "").strip().rstrip(".")
-    if not re.fullmatch(r"-?\d{1,30}(\.\d{1,12})?", cleaned):
-        return None
-    return Fraction(cleaned)
+    found = NUMBER.fullmatch(plain(text).strip().rstrip("."))
+    return Fraction(found.group().replace(",", "").replace("$", "")) if found else None
 
 
 def strict_answer(text: str) -> Fraction | None:
-    """The number after the last `####`."""
-    found = STRICT.match(text, text.rfind("####")) if "####" in text else None
-    return number(found.group(1)) if found else None
+    """The number after the last `####`; None where its line goes on with another, or with a part of it."""
+    line = plain(text[text.rfind("####") :].partition("\n")[0]) if "####" in text else ""
+    found = STRICT.match(line)
+    return number(found.group(1)) if found and not CONTINUED.search(line, found.end()) else None
 
 
 def flexible_answer(text: str) -> Fraction | None:
     """The last number in the last `TAIL` characters."""
     last = None
-    for match in NUMBER.finditer(text, max(0, len(text) - TAIL)):
+    for match in NUMBER.finditer(plain(text[-TAIL:])):
         last = match
     return number(last.group()) if last else None
 
@@ -116,6 +116,7 @@ def flexible_answer(text: str) -> Fraction | None:
 def equations(text: str, most: int = 200) -> list[Equation]:
     """What stands around the first `most` equals signs, with an operator on the left and a number on the right."""
     found: list[Equation] = []
+    text = plain(text)
     at = text.find("=")
     floor = 0
     for _ in range(most):
@@ -163,7 +164,7 @@ def _skip_blanks(text: str, at: int) -> int:
 
 def evaluate(expression: str) -> Fraction | None:
     """The value of `+ - * / ( ) %` over numbers, exactly; None where it is not such an expression."""
-    tokens = re.findall(r"\d[\d,]*(?:\.\d+)?|\.\d+|[-+*/x×÷()%]", expression.replace("$", ""))
+    tokens = re.findall(rf"{WHOLE}(?:\.\d+)?|\.\d+|[-+*/x×÷()%]", expression.replace("$", ""))
     if len("".join(tokens)) != len(re.sub(r"[\s$]", "", expression)):
         return None
     try:
@@ -209,8 +210,11 @@ def judge(action: str, gold: Fraction, level: FeedbackLevel) -> Verdict:
     """The verdict on one worked solution."""
     answer = strict_answer(action)
     lines = action.rstrip().rsplit("\n", 1)
-    last = STRICT.fullmatch(lines[-1].strip())
-    well_formed = last is not None and action.count("####") == 1
+    form = []
+    if action.count("####") > 1:
+        form = ["#### must be written once, in the last line"]
+    elif not STRICT.fullmatch(plain(lines[-1].strip())):
+        form = ["the last line must be #### and the answer"]
     found = equations(action)
     right = sum(equation.right for equation in found)
     solved = answer is not None and answer == gold
@@ -223,19 +227,19 @@ def judge(action: str, gold: Fraction, level: FeedbackLevel) -> Verdict:
         wrong = next((equation for equation in found if not equation.right), None)
         spans["steps"] = (wrong.start, wrong.end) if wrong else (found[0].start, found[-1].end)
     rewards: Mapping[str, float] = {
-        "format": float(well_formed),
+        "format": float(not form),
         "numeric": float(answer is not None and answer.denominator == 1),
         "steps": right / len(found) if found else 0.0,
         "correct": float(solved),
     }
     return Verdict(
         rewards=rewards,
-        feedback=_feedback(found, answer, well_formed, solved, gold, level),
+        feedback=at_level(level, solved, explain(found, answer, gold, level, form)),
         spans=spans,
         solved=solved,
         shown=[(equation.text.strip(), "right" if equation.right else "wrong") for equation in found],
         metrics={
-            "format": float(well_formed),
+            "format": float(not form),
             "strict": float(solved),
             "flexible": float(flexible_answer(action) == gold),
             "steps": rewards["steps"],
@@ -252,18 +256,6 @@ def described(equation: Equation) -> str:
     text = equation.text.strip()
     used = [OPERATORS[sign] for sign in text.partition("=")[0] if sign in OPERATORS]
     return f"the {NAMES[used[0]] if len(used) == 1 else 'equation'} {text}"
-
-
-def _feedback(
-    found: list[Equation],
-    answer: Fraction | None,
-    well_formed: bool,
-    solved: bool,
-    gold: Fraction,
-    level: FeedbackLevel,
-) -> str:
-    form = [] if well_formed else ["the last line must be #### and the answer"]
-    return at_level(level, solved, explain(found, answer, gold, level, form))
 
 
 def hint(wrong: Equation, gold: Fraction) -> str:

@@ -6,6 +6,9 @@ place, `?` elsewhere in the word, `-` not in the word. A guess that cannot be re
 Why the rewards look as they do: an episode ends early only by winning, so format, valid and consistent count *faults*
 (0 is right, below 0 is wrong): turns that were not needed cost nothing, and there is nothing to earn by playing on.
 `progress` telescopes to at most 1 over a game. With the weights below every won game outscores every lost one.
+
+Only `valid` has a span, the letters of the guess: whether a guess respects the clues, and what it brings, is decided by
+the thought before it.
 """
 
 from __future__ import annotations
@@ -94,7 +97,7 @@ WORDLE_ADVICE = {
 
 @dataclass(kw_only=True)
 class WordleConfig:
-    """conf/task/wordle.yaml and conf/task/wordle_turn.yaml."""
+    """Settings of wordle and wordle_turn."""
 
     name: str = "wordle"
     words: str = "core"
@@ -279,7 +282,7 @@ def read_action(action: str) -> Reading:
     if len(word) != LENGTH or not (word.isascii() and word.isalpha()):
         return Reading("", False, {})
     span = (start, start + LENGTH)
-    return Reading(word, match is not None, dict.fromkeys(("valid", "consistent", "progress", "solved"), span))
+    return Reading(word, match is not None, {"valid": span})
 
 
 def row(guess: str, result: Sequence[int]) -> str:

@@ -74,7 +74,7 @@ def _classic() -> tuple[set[str], set[str]]:
 
 def _read(path: Path) -> set[str]:
     try:
-        text = read_file(path, LARGEST).decode()
+        text = read_file(path, LARGEST).decode("utf-8-sig")
     except FileNotFoundError:
         known = ", ".join((*PACKAGED, "classic"))
         raise BadInput(f"task.words: no file {path}; use {known}, a file or a folder") from None

@@ -93,7 +93,7 @@ def test_the_record_says_which_plugin_it_was(reader: Reader) -> None:
     summaries = [path.parent for path in (reader.folder / "results/runs").glob("ranked-wordle-tiny-*/summary.json")]
     (record,) = summaries
     assert json.loads((record / "summary.json").read_text())["algo"] == "ranked"
-    assert "package grpo-bench-ranked 0.1.0" in (record / "config.yaml").read_text()
+    assert "package grpo-bench-ranked 0.1.0" in (record / "config.json").read_text()
 
 
 def test_every_path_that_the_page_links_exists() -> None:

@@ -15,8 +15,8 @@ from test_launchers import FAKE_SLURM
 
 from benchmarks.config.presets import presets
 from benchmarks.config.schema import check_config, compose_config
-from benchmarks.sweep.launch import combinations
-from benchmarks.sweep.launchers import launcher_of, words_about_runs
+from benchmarks.sweep.launch import about_runs, combinations, master_of
+from benchmarks.sweep.launchers import refuse_missing
 from tasks.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,8 +49,8 @@ def test_every_console_block_of_the_page_is_one_that_these_tests_are_about() -> 
 
 @pytest.mark.parametrize("words", [*RUNS, inner(LOOP)], ids=launcher)
 def test_every_run_of_the_page_is_one_that_the_program_takes(words: list[str]) -> None:
-    overrides = words_about_runs([word for word in words[1:] if word not in ("--dry-run", "-m")])
-    every = combinations(overrides)
+    overrides = about_runs([word for word in words[1:] if word not in ("--dry-run", "-m")])
+    every = combinations(master_of([word for word in overrides if not word.startswith("hydra.")], None)[1])
     for each in (every[0], every[-1]):
         check_config(compose_config(each))
     counts = {"none": 1, "joblib": 6, "ray": 15, "slurm_local": 2, "slurm": 1000 if "range" in str(words) else 30}
@@ -64,7 +64,7 @@ def test_the_commands_for_several_processes_and_for_stores_are_ones_that_the_pro
         words = shlex.split(command, comments=True)
         # s3fs may not be there, without which a bucket is refused.
         about = [word for word in words if "=" in word and not word.startswith("results.dir=s3:")]
-        check_config(compose_config(combinations(about)[0]))
+        check_config(compose_config(combinations(master_of(about, None)[1])[0]))
         if "--config_file" in words:
             assert (ROOT / words[words.index("--config_file") + 1]).is_file()
 
@@ -75,7 +75,9 @@ def test_a_sweep_of_the_page_works_with_fewer_and_smaller_runs(words: list[str],
     if "gpu=1500m_80gb" in words:
         pytest.skip("needs eight GPUs, Ray and a model hub; that the program takes it is tested above")
     try:
-        launcher_of([word for word in words if word != "launcher=slurm"])
+        for word in words:
+            if word.startswith("launcher=") and word != "launcher=slurm":
+                refuse_missing(word)
     except BadInput as missing:
         pytest.skip(str(missing))
     smaller = {"+algo": "+algo=base", "task": "task=wordle", "seed": "seed=0,1"} if "-m" in words else {}

@@ -1,8 +1,8 @@
-"""`compare`: every pair of the named algorithms, on identical problems and seeds.
+"""`compare`: every pair of the named algorithms, on identical problems.
 
-Differences are paired by problem and seed, with the intervals of `benchmarks.analysis.statistics`; p-values are
-corrected by Holm over all pairs shown. Beside a difference that could not be told from 0 stands the smallest that could
-have been.
+Differences are paired by problem, with the intervals of `benchmarks.analysis.statistics`. All pairs that one call
+shows are one family: with m pairs each interval has the level 1 - 0.05 / m (Bonferroni), so that all hold at once with
+95%, and two are told apart exactly where the interval that is shown leaves 0 out: no p-value can disagree with it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rich import box
@@ -19,14 +19,29 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from benchmarks.analysis.aggregates import bootstrap_interval, iqm, probability_of_improvement
 from benchmarks.analysis.experiments import Experiment, Matrix, differing, hyper_parameters
-from benchmarks.analysis.statistics import DIFFERENCES, SHARES, Estimate, estimate_mean, holm
+from benchmarks.analysis.gains import Gains, gain_rows, gains_of
+from benchmarks.analysis.statistics import (
+    DIFFERENCES,
+    SHARES,
+    Contrast,
+    accuracy_interval,
+    contrast,
+    expected_difference,
+)
 from benchmarks.wording import one_line
 from tasks.errors import BadInput, require
 
 FORMATS = ("text", "json")
 ALPHA = 0.05
+SMALLEST = 0.02
+"""The smallest difference in accuracy that is of interest."""
+Standing = Literal["first", "second", "equivalent", "undecided"]
+
+
+def simultaneous(pairs: int, alpha: float = ALPHA) -> float:
+    """Level of each of so many intervals, so that all hold at once with 1 - alpha."""
+    return 1 - alpha / max(pairs, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +55,9 @@ class Side:
     mean: float
     low: float
     high: float
-    iqm: float
+    """95% interval."""
+    trained: bool
+    """False: it did nothing, and its runs are one policy measured again."""
     tried: int
     """Configurations of this algorithm on record in this setting: the tuning that can be seen."""
 
@@ -51,18 +68,14 @@ class Pair:
 
     first: str
     second: str
-    seeds: list[int]
-    difference: Estimate
-    p_holm: float
-    improvement: float
-    """Probability that a run of the first scores above a run of the second, with its bootstrap interval."""
-    improvement_low: float
-    improvement_high: float
-
-    @property
-    def found(self) -> bool:
-        """Whether the difference can be told from 0 after correction."""
-        return self.p_holm < ALPHA
+    difference: float
+    low: float
+    high: float
+    """Simultaneous with all pairs shown."""
+    standing: Standing
+    """Which is better; `equivalent` where the difference is surely below SMALLEST."""
+    ahead: float
+    """Share of pairs of runs, one of each, in which the first scores higher; a tie is half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +85,15 @@ class Comparison:
     metric: str
     setting: dict[str, str]
     problems: int
+    level: float
+    """Of each pair's interval."""
+    detectable: float | None
+    """The difference that this design finds in 80%, from the spread expected of its setting; None with one seed."""
     sides: list[Side]
     pairs: list[Pair]
     warnings: list[str]
+    gains: list[Gains]
+    """Of the experiments that did anything."""
 
 
 def choose(experiments: Sequence[Experiment], word: str, narrowed: dict[str, str | None]) -> Experiment:
@@ -130,64 +149,67 @@ def compare(chosen: Sequence[Experiment], known: Sequence[Experiment], metric: s
         names = ", ".join(e.algo for e in chosen)
         raise BadInput(one_line(f"cannot compare {names}: they differ in {'; '.join(apart)[:400]}"))
     labels = [e.algo if [o.algo for o in chosen].count(e.algo) == 1 else f"{e.algo} {e.id[:6]}" for e in chosen]
-    outcomes = [dict(zip(e.runs, e.matrix(metric, list(e.runs)), strict=True)) for e in chosen]
-    tables = [_stack(by_seed, list(by_seed)) for by_seed in outcomes]
-    lowest, highest = min(t.min() for t in tables), max(t.max() for t in tables)
+    tables = [e.matrix(metric, list(e.runs)) for e in chosen]
+    lowest, highest = min(float(t.min()) for t in tables), max(float(t.max()) for t in tables)
     within = lowest >= 0 and highest <= 1
-    bounds = SHARES if within else (float(lowest), float(highest))
-    span = DIFFERENCES if within else (float(lowest - highest), float(highest - lowest))
-    sides = [_side(e, label, table, bounds, known) for e, label, table in zip(chosen, labels, tables, strict=True)]
-    found = []
-    for one, other in combinations(range(len(chosen)), 2):
-        seeds = common_seeds(chosen[one], chosen[other])
-        require(bool(seeds), f"cannot compare {labels[one]} with {labels[other]}: they have no seed in common")
-        first, second = _stack(outcomes[one], seeds), _stack(outcomes[other], seeds)
-        improvement = probability_of_improvement(first.mean(1), second.mean(1))
-        low, high = bootstrap_interval(_improvement, [first, second], draws=400)
-        found.append((one, other, seeds, estimate_mean(first - second, span), (improvement, low, high)))
-    corrected = holm([estimate.p_value for *_, estimate, _ in found])
-    pairs = [
-        Pair(labels[one], labels[other], seeds, estimate, p_holm, *improvement)
-        for (one, other, seeds, estimate, improvement), p_holm in zip(found, corrected, strict=True)
-    ]
+    bounds, span = (SHARES, DIFFERENCES) if within else ((lowest, highest), (lowest - highest, highest - lowest))
+    sides = [_side(*each, metric, bounds, known) for each in zip(chosen, labels, tables, strict=True)]
+    places = list(combinations(range(len(chosen)), 2))
+    pairs = []
+    for one, other in places:
+        found = contrast([tables[one], tables[other]], [1, -1], span)
+        ahead = float(np.mean(np.sign(np.subtract.outer(tables[one].mean(1), tables[other].mean(1))) + 1) / 2)
+        numbers = (found.value, *found.interval(simultaneous(len(places))))
+        standing = standing_of(found, len(places), SMALLEST if within else 0.0)
+        pairs.append(Pair(labels[one], labels[other], *numbers, standing, ahead))
+    trained = [table for table, side in zip(tables, sides, strict=True) if side.trained]
+    design = expected_difference(trained, min(map(len, trained), default=0))
+    detectable = design.detectable(simultaneous(len(places))) if design else None
     about = {group: str(chosen[0].first.summary[group]) for group in ("task", "policy", "budget")}
-    return Comparison(metric, about, tables[0].shape[1], sides, pairs, _warnings(chosen, labels, sides, pairs))
+    level = simultaneous(len(places))
+    warnings = _warnings(chosen, labels, sides)
+    gains = [gains_of(e, label) for e, label in zip(chosen, labels, strict=True) if trains(e)]
+    return Comparison(metric, about, tables[0].shape[1], level, detectable, sides, pairs, warnings, gains)
 
 
-def common_seeds(first: Experiment, second: Experiment) -> list[int]:
-    """The seeds by which two experiments can be paired."""
-    return sorted(first.runs.keys() & second.runs.keys())
+def standing_of(difference: Contrast, pairs: int, smallest: float = SMALLEST) -> Standing:
+    """What a difference says, as one of so many."""
+    low, high = difference.interval(simultaneous(pairs))
+    if low > 0 or high < 0:
+        return "first" if low > 0 else "second"
+    low, high = difference.interval(simultaneous(pairs, 2 * ALPHA))
+    return "equivalent" if -smallest < low and high < smallest else "undecided"
 
 
-def solved_difference(first: Experiment, second: Experiment) -> Estimate | None:
-    """How much more of the test problems the first solves, paired by problem and seed; None without a common seed."""
-    seeds = common_seeds(first, second)
-    if not seeds:
-        return None
-    return estimate_mean(first.matrix("solved", seeds) - second.matrix("solved", seeds), DIFFERENCES)
+def solved_difference(first: Experiment, second: Experiment) -> Contrast:
+    """How much more of the test problems the first solves, paired by problem."""
+    return contrast([e.matrix("solved", list(e.runs)) for e in (first, second)], [1, -1], DIFFERENCES)
 
 
-def _stack(by_seed: dict[int, Matrix], seeds: Sequence[int]) -> Matrix:
-    return np.array([by_seed[seed] for seed in seeds])
-
-
-def _improvement(first: Matrix, second: Matrix) -> float:
-    return probability_of_improvement(first.mean(1), second.mean(1))
+def trains(experiment: Experiment) -> bool:
+    """Whether its algorithm did anything; `base` does not."""
+    return any(run.summary["rollouts"] or run.summary["updates"] for run in experiment.runs.values())
 
 
 def _side(
-    experiment: Experiment, label: str, table: Matrix, bounds: tuple[float, float], known: Sequence[Experiment]
+    experiment: Experiment,
+    label: str,
+    table: Matrix,
+    metric: str,
+    bounds: tuple[float, float],
+    known: Sequence[Experiment],
 ) -> Side:
-    mean = estimate_mean(table, bounds)
+    if metric == "solved":
+        interval = accuracy_interval(table, samples=experiment.first.summary["test_samples"])
+    else:
+        interval = contrast([table], [1], bounds).interval()
     tried = sum(e.algo == experiment.algo and not differing([e, experiment]) for e in known)
     names = [run.record.name for run in experiment.runs.values()]
-    seeds = list(experiment.runs)
-    return Side(label, experiment.id, names, seeds, mean.value, mean.low, mean.high, iqm(table.mean(1)), tried)
+    mean, seeds = float(table.mean()), list(experiment.runs)
+    return Side(label, experiment.id, names, seeds, mean, *interval, trains(experiment), tried)
 
 
-def _warnings(
-    chosen: Sequence[Experiment], labels: Sequence[str], sides: Sequence[Side], pairs: Sequence[Pair]
-) -> list[str]:
+def _warnings(chosen: Sequence[Experiment], labels: Sequence[str], sides: Sequence[Side]) -> list[str]:
     lines = []
     for key, values in hyper_parameters(chosen).items():
         shown = ", ".join(f"{label} {value}" for label, value in zip(labels, values, strict=True))
@@ -196,12 +218,11 @@ def _warnings(
         lines.append(
             "tuning effort differs: configurations on record: " + ", ".join(f"{s.name} {s.tried}" for s in sides)
         )
-    if any(set(side.seeds) != set(sides[0].seeds) for side in sides):
-        lines.append("seeds differ: each pair uses the seeds that both have")
-    fewest = min(len(pair.seeds) for pair in pairs)
-    if fewest == 1:
-        lines.append("one seed: these numbers say nothing about training again")
-    elif fewest < 5:
+    once = [side.name for side in sides if side.trained and len(side.seeds) == 1]
+    if once:
+        lines.append(f"one seed of {', '.join(once)}: these numbers say nothing about training again")
+    fewest = min((len(side.seeds) for side in sides if side.trained), default=5)
+    if 1 < fewest < 5:
         lines.append(f"{fewest} seeds: enough for honest intervals, too few for narrow ones; five or more find more")
     if chosen[0].first.summary["policy"] == "tiny":
         lines.append("policy tiny: this is about mechanisms, no evidence about language models")
@@ -211,8 +232,7 @@ def _warnings(
 def render(comparison: Comparison, fmt: str, console: Console) -> None:
     """Print a comparison as text, or as one JSON object."""
     if fmt == "json":
-        found = asdict(comparison) | {"family": len(comparison.pairs), "correction": "holm"}
-        print(json.dumps(as_json(found), allow_nan=False))
+        print(json.dumps(as_json(asdict(comparison)), allow_nan=False))
         return
     if not console.is_terminal:
         console = Console(file=console.file, width=max(console.width, 120))
@@ -220,34 +240,34 @@ def render(comparison: Comparison, fmt: str, console: Console) -> None:
     title = " · ".join(comparison.setting.values())
     console.print(f"{title}: {comparison.metric}, {comparison.problems} test problems, {unit}", highlight=False)
     sides = _grid()
-    for name in ("algo", "seeds", "mean [95 %]", "IQM", "tried"):
+    for name in ("algo", "seeds", "mean [95 %]", "tried"):
         sides.add_column(name, justify="left" if name == "algo" else "right")
     for side in comparison.sides:
         mean = f"{scale * side.mean:.1f} [{scale * side.low:.1f}, {scale * side.high:.1f}]"
-        sides.add_row(*map(Text, (side.name, str(len(side.seeds)), mean, f"{scale * side.iqm:.1f}", str(side.tried))))
+        seeds = str(len(side.seeds)) if side.trained else "untrained"
+        sides.add_row(*map(Text, (side.name, seeds, mean, str(side.tried))))
     console.print(sides, "")
+    gains = _grid()
+    for name in ("solved, after - before", "gain [95 %]", "gain at T* [95 %]", ""):
+        gains.add_column(name, justify="right" if "gain" in name else "left")
+    for cells in gain_rows(comparison.gains):
+        gains.add_row(*map(Text, cells))
+    console.print(gains, "")
     family = len(comparison.pairs)
-    console.print(f"first - second, paired by problem and seed; p corrected by Holm over {family}", highlight=False)
+    console.print(f"first - second, paired by problem; all {family} intervals hold at once with 95%", highlight=False)
     pairs = _grid()
-    for name in ("first", "second", "seeds", "difference [95 %]", "p", "p (Holm)", "P(first > second)", "detectable"):
-        pairs.add_column(name, justify="left" if name in ("first", "second") else "right")
+    for name in ("first", "second", f"difference [{comparison.level:.1%}]", "runs ahead", "better"):
+        pairs.add_column(name, justify="left" if name in ("first", "second", "better") else "right")
     for pair in comparison.pairs:
-        d = pair.difference
-        difference = f"{scale * d.value:+z.1f} [{scale * d.low:+z.1f}, {scale * d.high:+z.1f}]"
-        better = f"{pair.improvement:.2f} [{pair.improvement_low:.2f}, {pair.improvement_high:.2f}]"
-        p_values = (f"{d.p_value:.3f}", f"{pair.p_holm:.3f}")
-        seen = "found" if pair.found else detectable(d.detectable, scale)
-        cells = (pair.first, pair.second, str(len(pair.seeds)), difference, *p_values, better, seen)
-        pairs.add_row(*map(Text, cells))
+        difference = f"{scale * pair.difference:+z.1f} [{scale * pair.low:+z.1f}, {scale * pair.high:+z.1f}]"
+        better = {"first": pair.first, "second": pair.second}.get(pair.standing, pair.standing)
+        pairs.add_row(*map(Text, (pair.first, pair.second, difference, f"{pair.ahead:.0%}", better)))
     console.print(pairs)
-    console.print("detectable: not found; the smallest difference that a repetition would see in 80% (before Holm)")
+    if comparison.detectable is not None and any(pair.standing == "undecided" for pair in comparison.pairs):
+        found = f"{scale * comparison.detectable:.1f} in 80% of comparisons" if comparison.detectable < 1 else "none"
+        console.print(f"undecided says nothing of a difference; this design finds one of {found}", highlight=False)
     for warning in comparison.warnings:
         console.print(Text(f"note: {one_line(warning)}"), soft_wrap=True)
-
-
-def detectable(effect: float, scale: float) -> str:
-    """A detectable effect, or that none is: nothing on the scale from 0 to 1 is larger than 1."""
-    return "none" if scale == 100 and effect > 1 else f"{scale * effect:.1f}"
 
 
 def _grid() -> RichTable:

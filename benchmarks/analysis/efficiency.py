@@ -1,7 +1,8 @@
 """What accuracy costs: learning curves over any cost axis, cost to target, and who is on the accuracy-cost front.
 
-Axes are the ledger's: rollouts, tokens, flops, seconds, updates, and joules or dollars where they were measured. A
-curve has one row per evaluation on val problems; what happened between two evaluations nobody saw.
+Axes are the ledger's: rollouts, tokens, flops, updates, seconds, device_seconds (of the CPU, or of the GPU where there
+is one, so that other work on the machine does not count), and joules or dollars where they were measured. A curve has
+one row per evaluation on val problems; what happened between two evaluations nobody saw.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.analysis.statistics import estimate_seeds
 from tasks.errors import BadInput
 
 Matrix = NDArray[np.float64]
@@ -24,7 +24,7 @@ def curve_frame(runs: Mapping[int, Sequence[Mapping[str, Any]]], axis: str, metr
 
     Args:
         runs: by seed, rows of curve.parquet.
-        axis: rollouts, tokens, flops, seconds, updates, joules or dollars.
+        axis: rollouts, tokens, flops, updates, seconds, device_seconds, joules or dollars.
         metric: a val metric, or `reward/COMPONENT`.
 
     Returns:
@@ -65,26 +65,16 @@ def levels_at(curves: pd.DataFrame, costs: ArrayLike) -> pd.DataFrame:
     return pd.DataFrame(columns, index=at)
 
 
-def efficiency_curve(curves: pd.DataFrame, costs: ArrayLike, bounds: tuple[float, float] = (0.0, 1.0)) -> pd.DataFrame:
-    """Mean level over seeds at given costs, with 95% intervals over training again (on the same val problems).
-
-    Returns:
-        Columns level, low, high, seeds; index cost. Rows beyond what every seed has spent are left out.
-    """
-    levels = levels_at(curves, costs).dropna()
-    estimates = [estimate_seeds(row, bounds) for row in levels.to_numpy()]
-    numbers = [(e.value, e.low, e.high, e.seeds) for e in estimates]
-    return pd.DataFrame(numbers, columns=["level", "low", "high", "seeds"], index=levels.index)
-
-
-def mean_level(curves: pd.DataFrame, up_to: float) -> pd.Series[float]:
-    """Per seed the area under the curve from 0 to a cost, divided by the cost: high where much is learned early."""
-    means = {}
-    for seed, curve in curves.groupby("seed"):
-        spent, level = curve["cost"].to_numpy(), curve["level"].to_numpy()
-        ends = np.append(spent[spent < up_to], up_to)
-        means[seed] = float(np.trapezoid(np.interp(ends, spent, level), ends) / (ends[-1] - ends[0]))
-    return pd.Series(means)
+def first_crossing(costs: Matrix, levels: Matrix, target: float) -> float:
+    """The cost at which levels, interpolated, first reach a target; the last cost where they never do."""
+    above = np.flatnonzero(levels >= target)
+    if not len(above):
+        return float(costs[-1])
+    end = int(above[0])
+    if end == 0:
+        return float(costs[0])
+    share = (target - levels[end - 1]) / (levels[end] - levels[end - 1])
+    return float(costs[end - 1] + share * (costs[end] - costs[end - 1]))
 
 
 def cost_to_target(curves: pd.DataFrame, target: float) -> pd.Series[float]:
@@ -94,6 +84,22 @@ def cost_to_target(curves: pd.DataFrame, target: float) -> pd.Series[float]:
     """
     reached = {seed: float(curve.loc[curve["level"] >= target, "cost"].min()) for seed, curve in curves.groupby("seed")}
     return pd.Series(reached).fillna(np.inf)
+
+
+def performance_profile(costs: pd.DataFrame, taus: ArrayLike) -> pd.DataFrame:
+    """For each algorithm the share of workloads on which it needs at most tau times the best one's cost.
+
+    Args:
+        costs: float [workloads, algorithms]: cost to target, infinite where it was missed.
+        taus: float [taus], at least 1.
+
+    Returns:
+        float [taus, algorithms], in [0, 1]. A workload that nobody solves counts as missed by all (Dolan and More 2002,
+        arXiv:cs/0102001; AlgoPerf, arXiv:2306.07179).
+    """
+    ratios = costs.div(costs.min(axis=1).replace(np.inf, np.nan), axis=0).fillna(np.inf)
+    taus = np.asarray(taus, dtype=np.float64)
+    return pd.DataFrame({name: (ratios[name].to_numpy() <= taus[:, None]).mean(1) for name in costs}, index=taus)
 
 
 def front_probability(

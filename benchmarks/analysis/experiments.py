@@ -1,14 +1,13 @@
-"""Experiments as numbers that can be compared: one algorithm in one setting, over its seeds, read from records."""
+"""Experiments: one algorithm in one configuration, over its seeds, read from records."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,88 +15,47 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.analysis.table import by_experiment
-from benchmarks.records.index import Index, read_index
-from benchmarks.records.reading import Damaged, Run, is_number, read
-from benchmarks.records.record import Record
-from benchmarks.wording import one_line
-from tasks.errors import BadInput
+from benchmarks.records.reading import NAMES, SAMPLED, TSTAR, Run, SetAside, is_number, read_runs
 
 Matrix = NDArray[np.float64]
 SETTING = ("task", "policy", "warmstart", "budget", "evaluate")
 """Groups of the configuration in which experiments must agree to be compared."""
-SAMPLES = "samples.parquet"
+SOLVED_TSTAR = "solved_tstar"
+"""A metric: solved at the temperature that is best on val for each policy."""
 MEASURING_ONLY = ("budget.checkpoints",)
 """Settings that change when is measured, not what is spent or found."""
+TOTALS = {"tokens": "tokens_generated", "seconds": "wall_s", "joules": "energy_j"}
+"""Costs whose names in summary.json are others than on a curve's axis."""
 
 
-@dataclass(frozen=True)
-class CompleteRun:
-    """One complete, undamaged record."""
+@dataclass
+class Experiment:
+    """One algorithm with one configuration, over its seeds."""
 
-    record: Record
-    run: Run
-    """What was read of it."""
+    runs: dict[int, Run]
+    """The complete ones by seed, ascending: what numbers come from."""
+    unfinished: list[Run] = field(default_factory=list)
+    row: dict[str, Any] = field(default_factory=dict)
+    """Its row of the table; this and what follows is the report's to fill in."""
+    label: str = ""
+    """The algorithm's name, with the experiment's hash where several share it."""
+    standing: str = ""
+    """`best`, `tied` (not told from the best), `behind`, `apart` (of other settings), or nothing."""
 
     @property
-    def summary(self) -> dict[str, Any]:
-        """summary.json."""
-        return self.run.about
+    def all_runs(self) -> list[Run]:
+        """One per seed, the complete ones first."""
+        return [*self.runs.values(), *self.unfinished]
+
+    @property
+    def complete(self) -> list[Run]:
+        """The runs that numbers come from."""
+        return list(self.runs.values())
 
     @cached_property
-    def config(self) -> dict[str, Any]:
-        """By dotted key, such as `algo.learning_rate`.
-
-        Raises:
-            Damaged: config.yaml cannot be read.
-        """
-        config = read(self.record, "config.yaml", lambda: self.record.read_yaml("config.yaml"))
-        if not isinstance(config, dict):
-            raise Damaged("config.yaml: must be a mapping")
-        return flat(config)
-
-    @cached_property
-    def curve(self) -> list[dict[str, float]]:
-        """Rows of curve.parquet: `spent/AXIS`, val metrics, `reward/COMPONENT`."""
-        rows: list[dict[str, float]] = json.loads(self.run.curve)
-        return rows
-
-    def outcomes(self, metric: str) -> list[float]:
-        """Per test problem, by id, the mean over its samples of `solved`, `score`, or one of the task's metrics.
-
-        Raises:
-            BadInput: the record has no such metric.
-        """
-        if metric == "solved":
-            return self.run.final
-        column = metric if metric == "score" else f"metric/{metric}"
-        names = self.record.column_names(SAMPLES)
-        if column not in names:
-            there = [name.removeprefix("metric/") for name in names if name.startswith("metric/")]
-            raise BadInput(f"--metric {metric}: {self.record.name} has {', '.join(dict.fromkeys([*there, 'score']))}")
-        columns = self.record.read_columns(SAMPLES, ["stage", "problem", column])
-        found: dict[str, list[float]] = defaultdict(list)
-        for stage, problem, value in zip(columns["stage"], columns["problem"], columns[column], strict=True):
-            if not is_number(value):
-                raise BadInput(f"--metric {metric}: {self.record.name} has a sample for which it is no finite number")
-            if stage == "final":
-                found[problem].append(value)
-        return [float(np.mean(found[problem])) for problem in self.run.problems]
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """One algorithm with one configuration, over its complete seeds."""
-
-    runs: dict[int, CompleteRun]
-    """By seed, ascending."""
-    fingerprint: str
-    """Of `setting`: experiments may be compared where it is the same."""
-
-    @cached_property
-    def first(self) -> CompleteRun:
+    def first(self) -> Run:
         """One run, for what all have in common."""
-        return next(iter(self.runs.values()))
+        return self.all_runs[0]
 
     @property
     def algo(self) -> str:
@@ -111,85 +69,98 @@ class Experiment:
 
     @cached_property
     def setting(self) -> dict[str, Any]:
-        """All that experiments must agree in: by dotted key, with the task's version and its test problems."""
+        """All that experiments must agree in: by dotted key, with the task's version, test problems and starting
+        weights."""
         config = self.first.config
         same = {key: value for key, value in config.items() if key.split(".")[0] in SETTING}
-        about = {"task version": self.first.summary["task_version"], "test problems": self.first.run.problems}
+        about = {"task version": self.first.summary["task_version"], "test problems": self.first.problems}
         about["samples a test problem"] = self.first.summary["test_samples"]
+        about["starting weights"] = starting_weights(self.first)
         return {**{key: value for key, value in same.items() if key not in MEASURING_ONLY}, **about}
 
-    def matrix(self, metric: str, seeds: Sequence[int]) -> Matrix:
-        """Outcomes float64 [seeds, problems], problems by id.
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of `setting`: experiments may be compared where it is the same."""
+        return hashlib.sha256(json.dumps(self.setting, sort_keys=True, default=str).encode()).hexdigest()
+
+    def matrix(self, metric: str, seeds: Sequence[int], stage: str = "final") -> Matrix:
+        """Outcomes float64 [seeds, problems], problems by id; see `Run.outcomes`, and `SOLVED_TSTAR`.
 
         Raises:
             BadInput: a record has no such metric.
         """
-        return np.array([self.runs[seed].outcomes(metric) for seed in seeds])
+        column, mode = ("solved", TSTAR) if metric == SOLVED_TSTAR else (metric, SAMPLED)
+        return np.array([self.runs[seed].outcomes(column, stage, mode) for seed in seeds])
 
-    def base_matrix(self, seeds: Sequence[int]) -> Matrix:
-        """Shares solved before improving, float64 [seeds, problems]."""
-        return np.array([self.runs[seed].run.base for seed in seeds])
+    def base_matrix(self, seeds: Sequence[int], metric: str = "solved") -> Matrix:
+        """The same before improving."""
+        return self.matrix(metric, seeds, "base")
 
     def cost(self, axis: str) -> Matrix:
         """What each run spent, float64 [seeds]; NaN where that could not be measured."""
-        column = {"tokens": "tokens_generated", "seconds": "wall_s", "joules": "energy_j"}.get(axis, axis)
-        values = [run.summary.get(column) for run in self.runs.values()]
-        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+        values = [run.summary.get(TOTALS.get(axis, axis)) for run in self.runs.values()]
+        return np.array([float(value) if is_number(value) else np.nan for value in values], dtype=np.float64)
+
+    def totals(self, axis: str) -> list[float] | None:
+        """The same as a list; None where one of them did not measure it."""
+        spent = self.cost(axis)
+        return None if not len(spent) or np.isnan(spent).any() else [float(value) for value in spent]
+
+    def curves(self) -> dict[int, list[dict[str, float]]]:
+        """The learning curve of every complete run, by seed."""
+        return {seed: run.curve for seed, run in self.runs.items()}
 
 
-def read_experiments(directory: Path) -> tuple[list[Experiment], list[tuple[str, str]]]:
+def starting_weights(run: Run) -> tuple[Any, Any]:
+    """What a run's policy started from: the hash of its weights, and that of its warm start.
+
+    A new adapter has random weights by seed, so that with one only the warm start can be compared.
+    """
+    adapted = any(key.startswith("adapter.") for key in run.config)
+    return None if adapted else run.manifest.get("policy_state"), run.manifest.get("warmstart_state")
+
+
+def group_runs(runs: Sequence[Run], aside: SetAside) -> list[Experiment]:
+    """The runs of each experiment, one per seed, on the same problems and from the same weights; complete runs first.
+
+    Args:
+        runs: of a folder.
+        aside: gets the others, by name, with the reason.
+    """
+    groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[tuple(run.summary[name] for name in NAMES)].append(run)
+    return [_experiment(group, aside) for group in groups.values()]
+
+
+def _experiment(runs: Sequence[Run], aside: SetAside) -> Experiment:
+    kept: dict[int, Run] = {}
+    for run in sorted(runs, key=lambda run: (run.status != "complete", run.seed, run.name)):
+        first = next(iter(kept.values()), run)
+        if same_seed := kept.get(run.seed):
+            aside.append((run.name, f"same experiment and seed as {same_seed.name}"))
+        elif run.problems and run.problems != first.problems:
+            aside.append((run.name, f"other test problems than {first.name}, a run of the same experiment"))
+        elif run.problems and starting_weights(run) != starting_weights(first):
+            aside.append((run.name, f"started from other weights than {first.name}, a run of the same experiment"))
+        else:
+            kept[run.seed] = run
+    complete = {seed: run for seed, run in kept.items() if run.status == "complete"}
+    return Experiment(complete, [run for run in kept.values() if run.status != "complete"])
+
+
+def read_experiments(directory: Path) -> tuple[list[Experiment], SetAside]:
     """Every experiment with a complete run, by algorithm and hash; and (name, reason) of the records set aside.
 
     Raises:
         BadInput: there is no such directory.
+        RunFailed: no record there can be read.
     """
-    index = read_index(directory)
-    groups, aside = by_experiment(index)
-    experiments = []
-    for runs in groups:
-        complete = [run for run in runs if run.status == "complete"]
-        aside += [(run.name, f"{run.status}, not complete") for run in runs if run.status != "complete"]
-        try:
-            if complete:
-                experiments.append(experiment_of(complete, index))
-        except Damaged as damage:
-            aside += [(run.name, str(damage)) for run in complete]
-    index.save()
-    return sorted(experiments, key=lambda experiment: (experiment.algo, experiment.id)), sorted(aside)
-
-
-def experiment_of(complete: Sequence[Run], index: Index) -> Experiment:
-    """The complete runs of one experiment, one a seed.
-
-    Raises:
-        Damaged: their configuration cannot be read.
-    """
-    runs = {run.about["seed"]: CompleteRun(Record(index.directory / run.name), run) for run in complete}
-    found = index.recall(key := index.key("setting", [complete]), 4)
-    if found is None:
-        first = Experiment(runs, "")
-        text = json.dumps(first.setting, sort_keys=True, default=str)
-        # The index keeps numbers: four of 32 bits.
-        digest = hashlib.sha256(text.encode()).digest()
-        found = [float(int.from_bytes(digest[place : place + 4], "big")) for place in (0, 4, 8, 12)]
-        index.remember(key, found)
-    return Experiment(dict(sorted(runs.items())), "".join(f"{int(number):08x}" for number in found))
-
-
-def say_set_aside(aside: Sequence[tuple[str, str]]) -> None:
-    """Name on standard error the records that entered nothing, and how many they are."""
-    for name, reason in aside:
-        print(f"set aside {one_line(name)}: {reason}", file=sys.stderr)
-    if aside:
-        print(f"{len(aside)} records set aside", file=sys.stderr)
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested mapping by dotted keys."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return leaves
+    runs, aside = read_runs(directory)
+    experiments = group_runs(runs, aside)
+    aside += [(run.name, f"{run.status}, not complete") for e in experiments for run in e.unfinished]
+    complete = [experiment for experiment in experiments if experiment.runs]
+    return sorted(complete, key=lambda experiment: (experiment.algo, experiment.id)), sorted(aside)
 
 
 def differing(experiments: Sequence[Experiment]) -> list[str]:

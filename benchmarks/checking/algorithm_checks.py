@@ -1,4 +1,4 @@
-"""The rules for algorithms: three small runs under watch, and what they have in common."""
+"""The rules for algorithms: three small watched runs, and what they have in common."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -14,60 +14,58 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.checking.findings import Finding, Notes
-from benchmarks.checking.probe import watch
+from benchmarks.checking.rules import RuleViolation, Violations
+from benchmarks.checking.watched_run import watch
 from benchmarks.config.schema import RunConfig
 from benchmarks.resume.state import StateStore
 from policies.language_model import LanguageModel, load_policy
 
-HOUSE = ("algorithms.api", "algorithms.policy_gradient", "abc", "builtins")
+OURS = ("algorithms.api", "algorithms.policy_gradient", "abc", "builtins")
+"""Modules whose classes a plugin inherits from."""
 
 
-def run_findings(config: RunConfig) -> list[Finding]:
+def run_violations(config: RunConfig) -> list[RuleViolation]:
     """Run an algorithm three times and say which rules it breaks.
 
     Two runs with the same seed start from the same policy, with the global generators in different states. The third
-    has random weights: they sample texts that would be encoded in other tokens. An algorithm that is resumable also
-    goes on from where the first run was after one update.
+    has random weights, which sample texts that would be encoded in other tokens. A resumable algorithm also resumes
+    where the first run was after one update.
     """
-    notes = Notes()
-    before = left_behind(config.algorithm_class)
+    violations = Violations()
+    before = global_values(config.algorithm_class)
     with tempfile.TemporaryDirectory(prefix="grpo-bench-check-") as folder:
-        with global_generators(1), closing(FirstState(Path(folder))) as states:
+        states: StateStore = FirstState(Path(folder))
+        with global_generators(1):
             first = watch(config, load_policy(config.policy), states)
-        with global_generators(2), closing(StateStore(Path(folder))) as states:
-            goes_on = watch(config, load_policy(config.policy), states) if states.exist() else None
-    if goes_on and not first.findings:
-        for finding in goes_on.findings:
-            notes.add("resumes", f"in a run that goes on after an update: {finding.problem}")
-        if goes_on.state != first.state:
-            notes.add(
-                "resumes",
-                "a run that went on after its first update came to another end than one that was not broken off: "
-                "what session.resumable is told must hold all that the next update depends on",
-            )
-    after = left_behind(config.algorithm_class)
+        states = StateStore(Path(folder))
+        with global_generators(2):
+            resumed = watch(config, load_policy(config.policy), states) if states.exist() else None
+    after = global_values(config.algorithm_class)
     with global_generators(2):
         second = watch(config, load_policy(config.policy))
-    if first.policy.state_hash() != first.state:
-        notes.add("isolation", "a second run changed the policy of the first one, which was over")
-    elif first.outcome != second.outcome:
-        changed = sorted(key for key in after if before.get(key) != after[key])
-        if changed:
-            notes.add(
-                "isolation", f"a second run with the same seed went another way, and {', '.join(changed)} changed"
-            )
-        else:
-            notes.add(
-                "repeatable",
-                "two runs with the same seed went different ways: draw from session.rng, or from a generator "
-                "that is seeded with session.seed",
-            )
     with global_generators(3):
         third = watch(config, scrambled(load_policy(config.policy)))
-    for finding in (*first.findings, *second.findings, *third.findings, *notes.findings):
-        notes.add(finding.rule, finding.problem)
-    return sorted(notes.findings, key=lambda finding: finding.rule)
+    for each in (*first.violations, *second.violations, *third.violations):
+        violations.add(each.rule, each.problem)
+    if resumed and not first.violations:
+        for each in resumed.violations:
+            violations.add("resumes", f"in a run that resumes after an update: {each.problem}")
+        if resumed.state != first.state:
+            violations.add(
+                "resumes",
+                "a run that resumed after its first update came to another end than an uninterrupted one: "
+                "the state given to session.resumable must hold all that the next update depends on",
+            )
+    if first.policy.state_hash() != first.state:
+        violations.add("isolation", "a second run changed the policy of the first one, which was over")
+    elif first.outcome != second.outcome:
+        if changed := sorted(key for key in after if before.get(key) != after[key]):
+            problem = f"a second run with the same seed differed, and {', '.join(changed)} changed"
+            violations.add("isolation", problem)
+        else:
+            problem = "two runs with the same seed differed: draw from session.rng, or from a generator seeded with "
+            violations.add("repeatable", f"{problem}session.seed")
+    return sorted(violations, key=lambda each: each.rule)
 
 
 class FirstState(StateStore):
@@ -81,7 +79,7 @@ class FirstState(StateStore):
 
 @contextmanager
 def global_generators(seed: int) -> Iterator[None]:
-    """Put every global generator into a known state, and back afterwards."""
+    """Seed every global generator, and put its state back afterwards."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
@@ -100,20 +98,18 @@ def scrambled(policy: LanguageModel) -> LanguageModel:
     generator = torch.Generator().manual_seed(0)
     for parameter in policy.model.parameters():
         if parameter.ndim >= 2:
-            noise = torch.randn(parameter.shape, generator=generator) * 0.02
-            parameter.copy_(noise.to(parameter))
+            parameter.copy_((torch.randn(parameter.shape, generator=generator) * 0.02).to(parameter))
     return policy
 
 
-def left_behind(algorithm: type[Any]) -> dict[str, str]:
+def global_values(algorithm: type[Any]) -> dict[str, str]:
     """What an algorithm's classes and modules hold that a run could change, as text."""
     found: dict[str, str] = {}
     for each in algorithm.__mro__:
-        if each.__module__ in HOUSE:
-            continue
         module = sys.modules.get(each.__module__)
         for owner, values in ((each.__qualname__, vars(each)), (each.__module__, vars(module) if module else {})):
             for key, value in values.items():
-                if not key.startswith("__") and not isinstance(value, FunctionType | ModuleType | type | property):
+                fixed = key.startswith("__") or isinstance(value, FunctionType | ModuleType | type | property)
+                if each.__module__ not in OURS and not fixed:
                     found[f"{owner}.{key}"] = repr(value)[:2000]
     return found

@@ -6,20 +6,27 @@
         check_algorithm(MyAlgorithm)
 
 What cannot be seen from inside one process is not checked: an order of a set that depends on PYTHONHASHSEED (in
-algorithms; tasks are started in a second process), data that an algorithm brings along.
+algorithms; tasks are started in a second process), data that an algorithm brings with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.checking.findings import ALGORITHM_RULES, TASK_RULES, Finding, NotConforming, config_findings
-from benchmarks.checking.task_checks import play_findings
+from benchmarks.checking.rules import (
+    ALGORITHM_RULES,
+    POLICY_RULES,
+    TASK_RULES,
+    NotConforming,
+    RuleViolation,
+    config_violations,
+)
+from benchmarks.checking.task_checks import play_violations
 from benchmarks.config.plugins import load
 from benchmarks.config.presets import store_class
-from benchmarks.config.schema import check_config, check_group, chosen_plugin, compose_config, resolve
-from tasks.errors import BadInput, require
+from benchmarks.config.schema import as_dataclass, check_config, chosen_plugin, compose_config
+from tasks.errors import require
 
 SMALL = ("budget=smoke", "policy.device=cpu")
 FEW_TURNS = "task.max_turns=3"
@@ -34,12 +41,10 @@ def check_algorithm(algorithm: str | type[Any], *words: str) -> None:
         words: Hydra overrides, as in `run` (say, `task=gsm_synth`).
 
     Raises:
-        NotConforming: it breaks a rule; all findings are listed.
+        NotConforming: it breaks a rule; all violations are listed.
         BadInput: no such name, or a wrong override.
     """
-    findings = algorithm_findings(algorithm, *words)
-    if findings:
-        raise NotConforming(f"algorithm {_name(algorithm)}", findings)
+    _refuse(f"algorithm {_name(algorithm)}", algorithm_violations(algorithm, *words))
 
 
 def check_task(task: str | type[Any], *words: str) -> None:
@@ -50,45 +55,41 @@ def check_task(task: str | type[Any], *words: str) -> None:
         words: Hydra overrides of its settings (say, `task.path=DIR`).
 
     Raises:
-        NotConforming: it breaks a rule; all findings are listed.
+        NotConforming: it breaks a rule; all violations are listed.
         BadInput: no such name, or a wrong override.
     """
-    findings = task_findings(task, *words)
-    if findings:
-        raise NotConforming(f"task {_name(task)}", findings)
+    _refuse(f"task {_name(task)}", task_violations(task, *words))
 
 
-def algorithm_findings(algorithm: str | type[Any], *words: str) -> list[Finding]:
+def algorithm_violations(algorithm: str | type[Any], *words: str) -> list[RuleViolation]:
     """The rules that an algorithm breaks. See `check_algorithm`."""
     handed: dict[str, type[Any]] = {}
     if isinstance(algorithm, str):
         choice = algorithm
     else:
-        findings = config_findings("algorithms", algorithm)
-        if findings:
-            return findings
+        if violations := config_violations("algorithms", algorithm):
+            return violations
         handed["algo"], choice = algorithm, store_class("algo", algorithm)
     few_turns = () if any(_group(word) == "task" for word in words) else (FEW_TURNS,)
     config = check_config(compose_config([f"+algo={choice}", *SMALL, *few_turns, *words]), handed)
-    findings = config_findings("algorithms", config.algorithm_class)
-    if findings:
-        return findings
-    from benchmarks.checking.algorithm_checks import run_findings  # brings torch along: only once all else is in order
+    if violations := config_violations("algorithms", config.algorithm_class):
+        return violations
+    from benchmarks.checking.algorithm_checks import run_violations  # imports torch: only once all else is in order
 
-    return run_findings(config)
+    return run_violations(config)
 
 
-def task_findings(task: str | type[Any], *words: str) -> list[Finding]:
+def task_violations(task: str | type[Any], *words: str) -> list[RuleViolation]:
     """The rules that a task breaks. See `check_task`."""
     if isinstance(task, str):
         config = compose_config([f"task={task}", *words])
         found = load(chosen_plugin(config, "task"))
-        findings = config_findings("tasks", found)
+        violations = config_violations("tasks", found)
     else:
-        found, findings = task, config_findings("tasks", task)
-        if not findings:
+        found, violations = task, config_violations("tasks", task)
+        if not violations:
             config = compose_config([f"task={store_class('task', task)}", *words])
-    return findings or play_findings(found, check_group(found.Config, resolve(config), "task"))
+    return violations or play_violations(found, as_dataclass(config.task))
 
 
 def check_words(words: Sequence[str], say: Callable[[str], object]) -> int:
@@ -101,29 +102,41 @@ def check_words(words: Sequence[str], say: Callable[[str], object]) -> int:
         BadInput: nothing to check is named, or a plugin cannot be loaded.
     """
     for word in words:
-        require(not word.startswith("-"), f"unknown option {word}; check takes +algo=NAME, task=NAME and KEY=VALUE")
-    chosen = {_group(word): word.partition("=")[2] for word in words if _group(word) in ("algo", "task")}
-    if not chosen:
-        raise BadInput("what is to be checked? Add +algo=NAME or task=NAME; `list` shows the names")
+        require(not word.startswith("-"), f"unknown option {word}; `check --help` says what it takes")
+    chosen = {_group(word): word.partition("=")[2] for word in words if _group(word) in ("algo", "task", "policy")}
+    asked = "what is to be checked? Add +algo=NAME, task=NAME or policy=NAME; `list` shows the names"
+    require(bool(chosen), asked)
     broken = False
     if "task" in chosen:
-        rest = [word for word in words if _group(word) not in ("algo", "task") and word.startswith("task.")]
-        broken |= report(f"task {chosen['task']}", TASK_RULES, task_findings(chosen["task"], *rest), say)
+        rest = [word for word in words if word.startswith("task.")]
+        broken |= _report(f"task {chosen['task']}", TASK_RULES, task_violations(chosen["task"], *rest), say)
     if "algo" in chosen:
         rest = [word for word in words if _group(word) != "algo"]
-        broken |= report(f"algorithm {chosen['algo']}", ALGORITHM_RULES, algorithm_findings(chosen["algo"], *rest), say)
+        found = algorithm_violations(chosen["algo"], *rest)
+        broken |= _report(f"algorithm {chosen['algo']}", ALGORITHM_RULES, found, say)
+    if "policy" in chosen and "algo" not in chosen:
+        config = check_config(compose_config(["+algo=grpo", *words]))
+        from benchmarks.checking.policy_checks import policy_violations
+
+        broken |= _report(f"policy {chosen['policy']}", POLICY_RULES, policy_violations(config), say)
     return int(broken)
 
 
-def report(what: str, rules: dict[str, str], findings: Sequence[Finding], say: Callable[[str], object]) -> bool:
-    """Say which rules hold. Returns whether one is broken."""
+def _report(
+    what: str, rules: Mapping[str, str], violations: Sequence[RuleViolation], say: Callable[[str], object]
+) -> bool:
     say(what)
     for rule, about in rules.items():
-        problems = [finding.problem for finding in findings if finding.rule == rule]
+        problems = [each.problem for each in violations if each.rule == rule]
         say(f"  {'BROKEN' if problems else 'ok':8}{rule:15}{about}")
         for problem in problems:
             say(f"          {problem}")
-    return bool(findings)
+    return bool(violations)
+
+
+def _refuse(what: str, violations: Sequence[RuleViolation]) -> None:
+    if violations:
+        raise NotConforming(what, violations)
 
 
 def _group(word: str) -> str:

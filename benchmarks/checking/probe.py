@@ -1,294 +1,252 @@
-"""One small run of an algorithm, watched: what it plays, samples, trains on and books.
+"""Can these algorithms differ at all? Their gradients on the same batches, at the starting weights.
 
-What is seen goes through the policy's `play`, its model's forward passes, the task and the session. Code that avoids
-all of them (a second copy of the weights, a private list of problems) is not seen.
+For each algorithm and batch: the gradient that its optimiser would see, its cosine with a held-out gradient of
+P(solved), and its cosine with the gradients of the other algorithms. docs/probe.md says how to read it, and what it
+does not see.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
+import math
+import random
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
-from rich.console import Console
 
-from algorithms.api import Algorithm
-from benchmarks.checking.findings import Finding, Notes
+from algorithms.batch import RolloutBatch
+from algorithms.policy_gradient import PolicyGradient, PolicyGradientConfig
+from benchmarks.checking.credit_rms import CreditRms, measured_credit
+from benchmarks.checking.gradients import LARGEST, ProbeSession, SharedRollouts, captured_gradients, gram_matrix
+from benchmarks.checking.probe_statistics import WithError, cosines, mean_with_error
 from benchmarks.config.schema import RunConfig
-from benchmarks.records.record import Record
-from benchmarks.resume.state import StateStore
-from benchmarks.running.progress import Progress
-from benchmarks.running.session import RunSession
-from policies.api import Rollout, Sampling
-from policies.language_model import LanguageModel
+from benchmarks.running.warmstart import find_or_make
+from policies.language_model import load_policy
+from policies.source import Source
 from tasks.api import Problem, Task
-
-MOST_ROLLOUTS = 5_000
-"""Rollouts of a smoke-size run after which it is taken for one without end."""
-LEAST_BOOKED = 0.8
-"""Share of the sampled tokens that must be booked; the count from outside is not exact to the token."""
-TELLING = 8
-"""Characters from which on an action's text is not found in another's by chance."""
+from tasks.errors import RunFailed, require
 
 
-class Stop(BaseException):
-    """Ends a run whose fault is noted; no `except Exception` of a plugin can hold it."""
+class SolvedGradient(PolicyGradient):
+    """REINFORCE on `solved` with a leave-one-out baseline: an unbiased estimate of the gradient of P(solved).
+
+    A_i = solved_i - mean over the others of its group, times action tokens / rollouts: the loss, a mean over action
+    tokens (`dapo`), then is the mean over rollouts of - A_i log pi(rollout i).
+    """
+
+    Config = PolicyGradientConfig
+
+    def credit(self, batch: RolloutBatch) -> torch.Tensor:
+        """Advantages float32 [rollouts]."""
+        solved = batch.rewards.new_tensor([float(rollout.solved) for rollout in batch.rollouts])
+        groups = solved.view(-1, batch.group_size)
+        others = (groups.sum(1, keepdim=True) - groups) / (batch.group_size - 1)
+        return (groups - others).flatten() * batch.action_mask.sum() / len(solved)
+
+    def trl_settings(self) -> dict[str, Any]:
+        """A mean over all action tokens of the update, which `credit` counts on."""
+        return {"loss_type": "dapo"}
 
 
-@dataclass(slots=True)
-class Seen:
-    """What passed by."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlgorithmProbe:
+    """What the probe found of one algorithm; every figure is a mean over batches with its standard error."""
 
-    played: list[tuple[Rollout, tuple[list[int], ...]]] = field(default_factory=list)
-    """Every rollout, with copies of its prompt ids, completion ids and mask as they were when it was played."""
-    trained: set[tuple[int, ...]] = field(default_factory=set)
-    """Sequences that went through the model with gradients, without padding."""
-    sampled_tokens: int = 0
-    """Tokens that the model was asked for, one after the other, outside our own samplers' lean decoder."""
-    played_tokens: int = 0
-    """Tokens that `LanguageModel.play` wrote."""
+    cosine: WithError
+    """Of one batch's gradient with the held-out gradient of P(solved)."""
+    cosine_minus_first: WithError | None
+    """The same less that of the first algorithm, paired by batch; None for the first."""
+    cosine_of_mean: WithError
+    """Of the mean gradient over batches with the held-out gradient."""
+    groups_without_signal: WithError
+    """Share of groups; undefined where the algorithm's ledger has no such column."""
+    credit_rms: WithError
+    """Root mean square of the credit over action tokens."""
+    credit_rms_by_span: dict[str, WithError]
+    """Over the tokens that a component judges, of components with spans; and `elsewhere`."""
+    credit_rms_by_component: dict[str, WithError]
+    """Of the change in credit where a component's weight is set to 0."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairProbe:
+    """How alike two algorithms' gradients on the same batch are."""
+
+    first: str
+    second: str
+    cosine: WithError
+    cosine_of_mean: WithError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probe:
+    """All that one probe found, with its conditions."""
+
+    task: str
+    task_version: str
+    policy: str
+    policy_state: str
+    seed: int
+    batches: int
+    problems_per_batch: int
+    group_size: int
+    held_out_batches: int
+    held_out_rollouts: int
+    held_out_solved: float
+    """Share of the held-out rollouts that are solved: P(solved)."""
+    held_out_halves: float | None
+    """Cosine between the held-out gradient's two halves: how well it is known."""
+    sketched: bool
+    """Whether the gradients were sketched, being larger than `gradients.LARGEST`."""
+    algorithms: dict[str, AlgorithmProbe]
+    pairs: list[PairProbe]
+    settings: dict[str, Any]
+    """The configuration as in a record; `algo` by the algorithm's name here."""
+    wall_s: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; what is undefined is null."""
+        return {"probe_version": 1} | asdict(self)
+
+
+def probe(configs: Mapping[str, RunConfig], batches: int, held_out: int, say: Callable[[str], object]) -> Probe:
+    """Compare the gradients of algorithms on the same batches.
+
+    Args:
+        configs: by the names under which they are shown; they differ in `algo` only.
+        batches: batches of one update's size.
+        held_out: batches for the held-out gradient, of other train problems.
+        say: takes a line on what is being done.
+
+    Raises:
+        BadInput: an algorithm that has no gradient, batches of different sizes, or too few train problems.
+    """
+    began = time.perf_counter()
+    require(batches >= 2, f"--batches {batches} must be at least 2: errors come from the spread over batches")
+    require(held_out >= 2, f"--held-out {held_out} must be at least 2 batches")
+    names = list(configs)
+    first = configs[names[0]]
+    size: int = getattr(first.algo, "problems_per_update", 0)
+    for name, config in configs.items():
+        gradient = issubclass(config.algorithm_class, PolicyGradient)
+        require(gradient, f"{name} cannot be probed: it follows no policy gradient; name algorithms that have `credit`")
+        own = config.algo.problems_per_update
+        require(own == size, f"{name} has problems_per_update={own}, {names[0]} has {size}: batches must be the same")
+    algorithms: dict[str, PolicyGradient] = {
+        name: config.algorithm_class(replace(config.algo, max_grad_norm=math.inf)) for name, config in configs.items()
+    }
+    task: Task = first.task_class(first.task)
+    deck = list(task.problems("train"))
+    random.Random(f"probe {first.seed}").shuffle(deck)
+    needed = (batches + held_out) * size
+    fewer = "lower --batches, --held-out or batch.problems"
+    require(needed <= len(deck), f"{needed} train problems are needed, {task.name} has {len(deck)}: {fewer}")
+    apart, deck = deck[: held_out * size], deck[held_out * size : needed]
+    source = first.source
+    if first.warmstart is not None:
+        source = find_or_make(first, source, task, say).source
+    askers = [algorithm.sampling() for algorithm in algorithms.values()]
+    shared = SharedRollouts(task, first.seed, first.evaluate.batch_size, askers)
+
+    say(f"the held-out gradient of P(solved): {held_out} batches")
+    truth = observe(first, SolvedGradient(solved_config(first.algo)), source, shared, apart, held_out)
+    vectors = [torch.stack(truth.gradients[half::2]).sum(0) for half in (0, 1)]
+    seen: dict[str, Observed] = {}
+    for name, algorithm in algorithms.items():
+        say(f"{name}: {batches} batches")
+        seen[name] = observe(configs[name], algorithm, source, shared, deck, batches)
+        vectors += seen[name].gradients
+    found = cosines(gram_matrix(vectors).numpy(), names, batches)
+    return Probe(
+        task=task.name,
+        task_version=task.version,
+        policy=first.policy.name,
+        policy_state=truth.policy_state,
+        seed=first.seed,
+        batches=batches,
+        problems_per_batch=size,
+        group_size=first.algo.group_size,
+        held_out_batches=held_out,
+        held_out_rollouts=len(apart) * first.algo.group_size,
+        held_out_solved=sum(facts["solved"] for facts in truth.facts) / held_out,
+        held_out_halves=found.halves,
+        sketched=truth.coordinates > LARGEST,
+        algorithms={
+            name: AlgorithmProbe(
+                cosine=found.held_out[name],
+                cosine_minus_first=found.minus_first.get(name),
+                cosine_of_mean=found.held_out_of_mean[name],
+                groups_without_signal=mean_with_error(
+                    [facts.get("groups_without_signal", math.nan) for facts in observed.facts]
+                ),
+                credit_rms=mean_with_error(observed.credit.everywhere),
+                credit_rms_by_span=with_errors(observed.credit.by_span),
+                credit_rms_by_component=with_errors(observed.credit.by_component),
+            )
+            for name, observed in seen.items()
+        },
+        pairs=[
+            PairProbe(first=one, second=other, cosine=cosine, cosine_of_mean=found.pairs_of_mean[one, other])
+            for (one, other), cosine in found.pairs.items()
+        ],
+        settings={key: value for key, value in first.resolved.items() if key not in ("budget", "evaluate")}
+        | {"algo": {name: config.resolved["algo"] for name, config in configs.items()}},
+        wall_s=time.perf_counter() - began,
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
-    """One watched run."""
+class Observed:
+    """One algorithm on its batches."""
 
-    findings: list[Finding]
-    policy: LanguageModel
-    state: str
-    """The policy's hash when the run was over."""
-    outcome: str
-    """Hash of everything played and of the final policy: equal for equal runs."""
-
-
-class ProbeSession(RunSession):
-    """A session that evaluates nothing and ends a run that plays on after its budget."""
-
-    def __init__(self, *parts: Any, notes: Notes) -> None:
-        super().__init__(*parts)
-        self.notes = notes
-        self.over = False
-
-    def checkpoint(self) -> None:
-        """Nothing: what is learned is no matter here."""
-
-    def play(self, problems: Sequence[Problem], group_size: int, sampling: Sampling) -> list[Rollout]:
-        """As in a run, while there is budget."""
-        self._must_be_open("played")
-        return super().play(problems, group_size, sampling)
-
-    def step(self, metrics: Mapping[str, float]) -> None:
-        """As in a run; the weights are looked at."""
-        self._must_be_open("closed an update")
-        super().step({name: float(value) for name, value in metrics.items()})
-        self.over = not self.open()
-        for name, parameter in self.policy.model.named_parameters():
-            if not bool(torch.isfinite(parameter).all()):
-                self.notes.add("finite", f"{name} holds NaN or infinity after update {len(self.ledger.rows)}")
-                raise Stop
-
-    def _must_be_open(self, what: str) -> None:
-        if self.over:
-            self.notes.add("budget", f"it {what} after update {len(self.ledger.rows)} had spent the budget")
-            raise Stop
-        rollouts = self.ledger.total("rollouts")
-        if rollouts > MOST_ROLLOUTS:
-            self.notes.add("budget", f"it played {rollouts:.0f} rollouts in {len(self.ledger.rows)} updates")
-            raise Stop
+    gradients: list[torch.Tensor]
+    """One a batch: float32 [coordinates], on the CPU."""
+    facts: list[dict[str, float]]
+    """What its ledger would say of each batch."""
+    credit: CreditRms
+    policy_state: str
+    coordinates: int
+    """Weights that have a gradient."""
 
 
-def watch(config: RunConfig, policy: LanguageModel, states: StateStore | None = None) -> Observation:
-    """Improve a policy under watch, from the newest of the states on, where there is any."""
-    notes, seen = Notes(), Seen()
-    task: Task = config.task_class(config.task)
-    policy.instructions = policy.instructions or task.instructions
-    algorithm: Algorithm = config.algorithm_class(config.algo)
-    fingerprint = task.fingerprint()
-    with tempfile.TemporaryDirectory(prefix="grpo-bench-check-") as folder, ExitStack() as watching:
-        (Path(folder) / "scratch").mkdir()
-        progress = Progress(Console(file=io.StringIO()), "check")
-        session = ProbeSession(
-            config, policy, task, Record(Path(folder)), progress, Path(folder) / "scratch", None, states, notes=notes
-        )
-        watching.enter_context(train_only(type(task), notes))
-        watching.enter_context(playing(seen))
-        watching.enter_context(forward_passes(policy, seen))
-        watching.enter_context(credit(algorithm, notes))
-        ended = False
-        try:
-            with session.phase("update"):
-                algorithm.improve(policy, task, session)
-            ended = True
-        except Stop:
-            pass
-        except Exception as error:  # a stranger's code may raise anything; that it did is the finding
-            notes.add("runs", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
-    if ended:
-        check_costs(session, seen, notes)
-    check_tokens(policy, seen, notes)
-    if task.fingerprint() != fingerprint:
-        notes.add("isolation", "it changed the task: its fingerprint is another one after the run")
+def solved_config(algo: PolicyGradientConfig) -> PolicyGradientConfig:
+    """The settings of an algorithm that decide how batches are played and cut, for `SolvedGradient`."""
+    shared = {field.name: getattr(algo, field.name) for field in fields(PolicyGradientConfig)}
+    return PolicyGradientConfig(**shared | {"name": "solved", "max_grad_norm": math.inf})
+
+
+def observe(
+    config: RunConfig,
+    algorithm: PolicyGradient,
+    source: Source,
+    shared: SharedRollouts,
+    problems: Sequence[Problem],
+    batches: int,
+) -> Observed:
+    """Have an algorithm improve a fresh copy of the policy, whose weights stay as they are."""
+    policy = load_policy(config.policy, source, config.adapter, config.seed)
+    policy.instructions = policy.instructions or shared.task.instructions
     state = policy.state_hash()
-    ids = [(rollout.problem.id, before) for rollout, before in seen.played]
-    outcome = hashlib.sha256(f"{state} {ids}".encode()).hexdigest()
-    return Observation(notes.findings, policy, state, outcome)
-
-
-@contextmanager
-def train_only(task: type[Task], notes: Notes) -> Iterator[None]:
-    """Note every val or test problem that is listed, started, or solved by the oracle, on any instance of the task."""
-    problems, start, oracle = task.problems, task.start, task.oracle
-
-    def watched_problems(self: Task, split: Any) -> Any:
-        if split != "train":
-            notes.add("splits", f"it asked for the {split} problems")
-        return problems(self, split)
-
-    def watched_start(self: Task, problem: Problem) -> Any:
-        if problem.split != "train":
-            notes.add("splits", f"it started the {problem.split} problem {problem.id}")
-        return start(self, problem)
-
-    def watched_oracle(self: Task, problem: Problem) -> Any:
-        if problem.split != "train":
-            notes.add("splits", f"it asked the oracle about the {problem.split} problem {problem.id}")
-        return oracle(self, problem)
-
     with (
-        patch.object(task, "problems", watched_problems),
-        patch.object(task, "start", watched_start),
-        patch.object(task, "oracle", watched_oracle),
+        tempfile.TemporaryDirectory(prefix="grpo-bench-probe-") as scratch,
+        captured_gradients(policy) as gradients,
+        measured_credit(algorithm) as credit,
     ):
-        yield
+        session = ProbeSession(policy, shared, problems, batches, config.budget.limits(), Path(scratch))
+        algorithm.check(policy, shared.task, session)
+        algorithm.improve(policy, shared.task, session)
+    if policy.state_hash() != state:
+        raise RunFailed(f"{config.algo.name} changed the policy otherwise than by a torch optimiser")
+    if len(gradients) != batches:
+        raise RunFailed(f"{config.algo.name} made {len(gradients)} updates of {batches} batches")
+    coordinates = sum(weight.numel() for weight in policy.model.parameters() if weight.requires_grad)
+    return Observed(gradients, session.facts, credit, state, coordinates)
 
 
-@contextmanager
-def playing(seen: Seen) -> Iterator[None]:
-    """Remember every rollout as it was when it was played, whoever asked for it."""
-    play = LanguageModel.play
-
-    def watched(self: LanguageModel, *args: Any, **kwargs: Any) -> Any:
-        rollouts, cost = play(self, *args, **kwargs)
-        seen.played_tokens += cost.generated_tokens
-        seen.played += [
-            (each, (list(each.prompt_ids), list(each.completion_ids), list(each.mask))) for each in rollouts
-        ]
-        return rollouts, cost
-
-    with patch.object(LanguageModel, "play", watched):
-        yield
-
-
-@contextmanager
-def forward_passes(policy: LanguageModel, seen: Seen) -> Iterator[None]:
-    """Count sampled tokens and remember trained sequences.
-
-    A pass with a cache samples one token per row that has not ended; so does one whose input is the last one's and one
-    token more. Any other pass with gradients trains.
-    """
-    over = [policy.tokenizer.eos_token_id, policy.tokenizer.pad_token_id]
-    last: list[torch.Tensor] = []
-
-    def look(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        ids = kwargs.get("input_ids", args[0] if args else None)
-        if ids is None:
-            return
-        grows = (
-            bool(last) and ids.shape == (len(last[0]), last[0].shape[1] + 1) and bool((ids[:, :-1] == last[0]).all())
-        )
-        last[:] = [ids]
-        mask = kwargs.get("attention_mask")
-        if kwargs.get("past_key_values") is not None or grows:
-            ended = (
-                torch.isin(ids[:, -1], torch.tensor(over, device=ids.device)) if ids.shape[1] == 1 else ids[:, -1] < 0
-            )
-            seen.sampled_tokens += int((~ended).sum())
-        elif torch.is_grad_enabled():
-            rows = ids.tolist()
-            kept = mask.bool().tolist() if mask is not None else [[True] * len(row) for row in rows]
-            seen.trained |= {
-                tuple(i for i, k in zip(row, keep, strict=True) if k) for row, keep in zip(rows, kept, strict=True)
-            }
-
-    handle = policy.model.register_forward_pre_hook(look, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def credit(algorithm: Algorithm, notes: Notes) -> Iterator[None]:
-    """Look at every advantage before the trainer does; algorithms without `credit` are left alone."""
-    from algorithms.policy_gradient import PolicyGradient
-    from algorithms.trainer import check_advantages
-
-    if not isinstance(algorithm, PolicyGradient):
-        yield
-        return
-    original = algorithm.credit
-
-    def watched(batch: Any) -> Any:
-        advantages = original(batch)
-        try:
-            check_advantages(advantages, batch)
-        except (ValueError, TypeError, AttributeError) as error:
-            notes.add("advantages", str(error))
-            raise Stop from None
-        return advantages
-
-    with patch.object(algorithm, "credit", watched):
-        yield
-
-
-def check_costs(session: RunSession, seen: Seen, notes: Notes) -> None:
-    """Compare what was sampled and trained with what was booked."""
-    booked = session.ledger.total("generated_tokens") + session.ledger.total("reflected_tokens")
-    sampled = max(seen.sampled_tokens, seen.played_tokens)
-    if booked < LEAST_BOOKED * sampled:
-        notes.add(
-            "costs",
-            f"the model sampled about {sampled} tokens, {booked:.0f} are booked: "
-            "play through session.play, or book what you sample with session.charge",
-        )
-    if seen.trained and not (session.ledger.total("trained_tokens") and session.ledger.totals["update/flops"]):
-        notes.add("costs", "it trained without booking: session.charge('update', trained_tokens=..., flops=...)")
-
-
-def check_tokens(policy: LanguageModel, seen: Seen, notes: Notes) -> None:
-    """Find sampled actions that were changed, or trained on in other tokens than they were sampled in."""
-    for rollout, before in seen.played:
-        if (rollout.prompt_ids, rollout.completion_ids, rollout.mask) != before:
-            notes.add("tokens", f"it changed the tokens of a rollout of {rollout.problem.id} after it was played")
-    ended = policy.tokenizer.eos_token_id
-    written: dict[str, set[str]] = {}
-    for rollout, (_, completion, _) in seen.played:
-        for turn in rollout.turns:
-            ids = completion[turn.start : turn.end]
-            written.setdefault(turn.action, set()).add(_joined(ids[:-1] if ids[-1:] == [ended] else ids))
-    again = {action: _joined(policy.tokenizer(action, add_special_tokens=False)["input_ids"]) for action in written}
-    telling = [
-        action
-        for action, forms in written.items()
-        # A text that is part of another one may well stand there in other tokens.
-        if len(action.strip()) >= TELLING
-        and again[action] not in forms
-        and not any(action in other for other in written if other != action)
-    ]
-    for row in map(_joined, seen.trained):
-        for action in telling:
-            if again[action] in row and not any(form in row for form in written[action]):
-                notes.add("tokens", f"it trained on the action {action[:40]!r}, encoded again from its text")
-                return
-
-
-def _joined(ids: Sequence[int]) -> str:
-    """Ids as a text in which a run of ids is found if and only if it is one."""
-    return "," + "".join(f"{each}," for each in ids)
+def with_errors(rms: Mapping[str, Sequence[float]]) -> dict[str, WithError]:
+    """Means over batches, by name."""
+    return {name: mean_with_error(numbers) for name, numbers in rms.items()}

@@ -7,49 +7,58 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.config.plugins import BUILT_IN, KINDS, Plugin, installed
-from benchmarks.config.presets import CONF, named, options, plugin_preset
+from benchmarks.config.plugins import BUILT_IN, KINDS, Plugin, find, installed, unknown
+from benchmarks.config.presets import CONF, options, plugin_node, refuse_namesake
 from benchmarks.config.schema import CHOICES
-from tasks.errors import BadInput
+from tasks.errors import BadInput, require
 from tasks.files import read_file
 
+LISTED = (*CHOICES, "launcher")
 LARGEST_SOURCE = 2**20
 """Bytes of a Python file that is looked into."""
 BASES = {"algo": ("Algorithm", "PolicyGradient"), "task": ("Task",)}
 
 
-def listing(folder: Path) -> str:
-    """Names by group, each with where it comes from; a broken plugin with its reason.
+def listing(folder: Path, group: str | None = None) -> str:
+    """Names by group, each with what it is; a plugin of others with where it comes from, a broken one with its reason.
 
     Plugins of other packages are imported to see whether they can be used, ours are not: that would load torch.
     Files in `folder` are read and never run.
+
+    Raises:
+        BadInput: there is no such group.
     """
+    require(group is None or group in LISTED, unknown("group", str(group), LISTED))
     lines = []
-    for group in (*CHOICES, "launcher"):
-        lines.append(f"{group}:")
-        rows = [(name, _about(group, name)) for name in options(group)] + list(_in_files(group, folder))
+    for each in LISTED if group is None else (group,):
+        lines.append(f"{each}:")
+        rows = [(name, _about(each, name)) for name in options(each)] + list(_in_files(each, folder))
         lines += [f"  {name:24}{about}".rstrip() for name, about in rows]
     return "\n".join(lines)
 
 
 def _about(group: str, name: str) -> str:
     if group not in KINDS or name not in installed(KINDS[group]):
-        return _comment(CONF / group / f"{name}.yaml") if group not in BASES else "broken: no plugin of this name"
+        return _comment(CONF / group / f"{name}.yaml")
     try:
-        plugin = named(group, name)
+        refuse_namesake(group, name)
+        plugin = find(KINDS[group], name)
         if plugin.origin == BUILT_IN:
-            return _ours(plugin)
-        plugin_preset(plugin)
+            return _sentence(plugin)
+        plugin_node(plugin)
     except BadInput as error:
         return f"broken: {error}"
     return f"{plugin.origin} ({plugin.target})"
 
 
-def _ours(plugin: Plugin) -> str:
+def _sentence(plugin: Plugin) -> str:
+    """The first line of a module of ours, which is not imported."""
     module = plugin.target.partition(":")[0]
-    if importlib.util.find_spec(module) is None:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
         return f"broken: there is no module {module}"
-    return f"{BUILT_IN} ({plugin.target})"
+    text = ast.get_docstring(ast.parse(read_file(Path(spec.origin), LARGEST_SOURCE))) or ""
+    return text.partition("\n")[0]
 
 
 def _comment(path: Path) -> str:

@@ -131,15 +131,6 @@ def load(plugin: Plugin) -> Any:
     return found
 
 
-def load_class(kind: Kind, name: str) -> Any:
-    """The class behind a name.
-
-    Raises:
-        BadInput: see `find` and `load`.
-    """
-    return load(find(kind, name))
-
-
 def import_file(path: Path) -> ModuleType:
     """Run a file as a module, once for every content that it has."""
     content = path.read_bytes()

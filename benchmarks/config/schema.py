@@ -1,99 +1,88 @@
-"""From the command line to checked configuration: Hydra composes, dataclasses check."""
+"""From the command line to a checked configuration: Hydra composes, dataclasses check."""
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import json
-import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarks.config.plugins import KINDS, Plugin, find, from_file, identity, load
-from benchmarks.config.presets import CONF, hydra_choice, options
-from benchmarks.records.record import RUNS
+from benchmarks.config.plugins import KINDS, Plugin, find, from_file, identity, installed, load, unknown
+from benchmarks.config.presets import CONF, SOURCE, options, plugin_node, refuse_namesake, register
+from benchmarks.config.settings import Settings
 from benchmarks.records.redaction import redacted
-from benchmarks.records.store import Store, is_url
-from benchmarks.running.budget import BudgetConfig
-from benchmarks.running.evaluation import EvaluateConfig
-from benchmarks.running.tracking import check_tracking
-from benchmarks.running.warmstart import NoWarmStartConfig, WarmStartConfig
-from policies.adapter import AdapterConfig, NoAdapterConfig
-from policies.source import PolicyConfig
+from policies.source import Source, find_source
 from tasks.errors import BadInput, require
-from tasks.files import located
 
+if TYPE_CHECKING:
+    import torch
+    from hydra._internal.hydra import Hydra
+
+CONFIG = "config"
+"""conf/config.yaml."""
 GROUPS = ("task", "policy", "adapter", "warmstart", "budget", "evaluate")
-ADAPTERS = {"none": NoAdapterConfig, "lora": AdapterConfig, "qlora": AdapterConfig}
-WARM_STARTS = {"none": NoWarmStartConfig, "sft": WarmStartConfig}
-"""What the presets of these two groups are checked against, by name."""
-CHOICES = ("algo", *GROUPS, "gpu")
-"""What is chosen by name on the command line; `gpu` sets keys of the others."""
+CHOICES = ("algo", *GROUPS, "gpu", "experiment")
+"""What is chosen by name on the command line; `gpu` and `experiment` set keys of the others."""
 NAMED = ("algo", "task", "policy", "budget")
 """Groups whose names stand in a record, three of them in its folder's name."""
-SCRATCH = Path("results/scratch")
-"""Where runs are made whose records go to a store, unless results.scratch says otherwise."""
+VALUE = re.compile(r"(seed|force|tracking|(?!hydra\.)[a-z]\w*(\.\w+)+)=")
+"""A word that sets one value and does not choose among presets."""
+OPTIONAL = ("adapter.", "warmstart.")
+"""How keys of groups begin that may be none."""
 RUN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 
 
 @dataclass(kw_only=True)
-class BatchConfig:
-    """Rollouts of one update; algorithms refer to it."""
-
-    problems: int = 8
-    group_size: int = 8
-    gradient_checkpointing: bool = False
-
-    def __post_init__(self) -> None:
-        require(self.problems >= 1, f"batch.problems={self.problems} must be at least 1")
-        require(self.group_size >= 2, f"batch.group_size={self.group_size} must be at least 2")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunConfig:
+class RunConfig(Settings):
     """One run, checked: every group as an instance of its dataclass."""
 
     algorithm_class: type[Any]
     task_class: type[Any]
-    algo: Any
-    task: Any
-    policy: Any
-    adapter: AdapterConfig | None
-    """None: all weights are trained."""
-    warmstart: WarmStartConfig | None
-    """None: the weights are the policy's own."""
-    budget: BudgetConfig
-    evaluate: Any
-    seed: int
-    results: Path
-    """The folder in which runs are made: where records go, or where they are made that go to a store."""
-    store: str | None
-    """URL of the store that records go to; None: they stay in the folder."""
-    save_every_s: float
-    """Least seconds between two saved states."""
-    keep_policy: bool
-    """Whether the improved policy stays in the record."""
-    upload_every_s: float
-    """Least seconds between two uploads of a run's state."""
-    tracking: str
-    """The tracker that gets a copy of the curves; `none`."""
-    force: bool
     resolved: dict[str, Any]
-    """The same as plain values, as it goes into the record."""
+    """What decides the outcome, as plain values: what goes into the record."""
 
-    @property
-    def where(self) -> str:
-        """Where records go, as `--runs` takes it."""
-        return self.store or str(self.results)
+    @cached_property
+    def source(self) -> Source:
+        """Where the policy's weights come from.
+
+        Raises:
+            BadInput: see `policies.source.find_source`.
+        """
+        return find_source(self.policy)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the policy computes.
+
+        Raises:
+            BadInput: see `policies.devices.choose_device`.
+        """
+        from policies.devices import choose_device
+
+        return choose_device(self.policy.device)
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """What the policy's weights are held in.
+
+        Raises:
+            BadInput: see `policies.devices.choose_dtype`.
+        """
+        from policies.devices import choose_dtype
+
+        return choose_dtype(self.policy.dtype, self.device, trained=self.adapter is None)
 
     def experiment(self, task_fingerprint: str) -> str:
         """Hash of everything but the seed that decides the outcome."""
@@ -112,155 +101,203 @@ class RunConfig:
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def compose_config(overrides: Sequence[str]) -> DictConfig:
+def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> DictConfig:
     """Let Hydra compose the configuration.
 
+    Args:
+        overrides: words as Hydra reads them.
+        config_dir: a folder with further presets, in which a group is a folder.
+
     Raises:
-        BadInput: an unknown preset or key, or a word that is no override.
+        BadInput: an unknown preset or key, a broken plugin, a wrong type, or a word that is no override.
     """
-    words = [hydra_word(word) for word in overrides]
+    with hydra_of(overrides, config_dir) as (_, words):
+        return compose(CONFIG, overrides=words)
+
+
+def compose_all(runs: Sequence[Sequence[str]], config_dir: Path | None = None) -> Iterator[DictConfig]:
+    """What `compose_config` makes of each; presets are composed once for all runs that share them."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser, composed = OverridesParser.create(), dict[tuple[str, ...], DictConfig]()
+    for words in runs:
+        # A plugin's dataclass is all that `+algo=` brings, unless a preset of the user's has that name.
+        algo = [] if config_dir else [word for word in words if word.removeprefix("+algo=") in installed("algorithms")]
+        values = [word for word in words if VALUE.match(word)]
+        rest = tuple(word for word in words if word not in (*algo, *values))
+        try:
+            if rest not in composed:
+                composed[rest] = compose_config(rest, config_dir)
+            config = copy.deepcopy(composed[rest])
+            for word in algo:
+                require(OmegaConf.is_missing(config, "algo"), "an experiment has settings of the algorithm")
+                config.algo = plugin_node(find("algorithms", word.removeprefix("+algo=")))
+            for override in parser.parse_overrides(values):
+                OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+        except Exception:  # Hydra, with all words at hand, composes it or says what is wrong.
+            config = compose_config(words, config_dir)
+        yield config
+
+
+@contextmanager
+def hydra_of(overrides: Sequence[str], config_dir: Path | None = None) -> Iterator[tuple[Hydra, list[str]]]:
+    """Hydra, to compose conf/config.yaml with, and the words to do it with; its errors become one line.
+
+    Raises:
+        BadInput: see `compose_config`.
+    """
+    from hydra.core.global_hydra import GlobalHydra
+
+    register()
+    words = [*overrides]
+    if config_dir is not None:
+        require(config_dir.is_dir(), f"--config-dir {config_dir}: there is no such folder")
+        words.append(f"hydra.searchpath=[{SOURCE}://,'file://{config_dir.resolve()}']")
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("config", overrides=words)
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            yield hydra, words
+    except BadInput:
+        raise
     # Hydra and OmegaConf have errors of their own, and let others through (a number where a name should be).
     except Exception as error:
-        raise BadInput(_in_one_line(str(error), words)) from None
+        raise BadInput(_in_one_line(error, overrides)) from None
 
 
-def hydra_word(word: str) -> str:
-    """An override as Hydra can read it: names are checked before Hydra would list its search path, plugins made known.
+def _in_one_line(error: BaseException, overrides: Sequence[str]) -> str:
+    message = str(error)
+    match = re.search(r"Could not find '(\w+)/([^']+)'", message)
+    if match and match[1] in (*CHOICES, "launcher"):
+        return unknown({"algo": "algorithm"}.get(match[1], match[1]), match[2], options(match[1]))
+    if match := re.search(r"Ambiguous value for argument '([^']+)'", message):
+        return f"{match[1]}: several values are a sweep; add -m"
+    if "Config group override must be" in message:
+        return f"{next(word for word in overrides if word.endswith('=null'))}: this group needs a preset's name"
+    if "NoneType" in message and (word := next((word for word in overrides if word.startswith(OPTIONAL)), None)):
+        return f"{word}: choose {word.partition('.')[0]}=NAME first; `list` shows the names"
+    if re.search(r"Could not override 'algo['@]", message):
+        name = next(word for word in overrides if word.startswith("algo"))
+        return f"write +{name}: the algorithm has no default, so Hydra wants the plus sign"
+    if match := re.search(r"Could not override '([^']+)'", message):
+        return f"unknown key {match[1]!r}{_hint(match[1], overrides)}"
+    if match := re.search(r"Error parsing override '([^']*)'", message):
+        return f"cannot read {match[1]!r}; write KEY=VALUE"
+    while error.__cause__ is not None:  # What Hydra met says more than its own words.
+        error = error.__cause__
+    return _of_omegaconf(error) if isinstance(error, OmegaConfBaseException) else " ".join(str(error).split())[:300]
 
-    Raises:
-        BadInput: no such preset or plugin (the nearest is named), a broken one, or `algo=` without its plus sign.
-    """
-    key, found, value = word.partition("=")
-    group = key.lstrip("+")
-    if group not in CHOICES or not found:
-        return word
-    if group == "algo" and not key.startswith("+"):
-        raise BadInput(f"write +algo={value}: the algorithm has no default, so Hydra wants the plus sign")
-    return f"{key}={','.join(hydra_choice(group, choice) for choice in value.split(','))}"
+
+def _of_omegaconf(error: OmegaConfBaseException) -> str:
+    """What OmegaConf says, with the key in front."""
+    first, key = str(error).splitlines()[0], str(error.full_key or error.key or "")
+    if re.search(r"Key '.*' not in", first):
+        group = key.rpartition(".")[0]
+        schema = error.object_type
+        known = ", ".join(getattr(schema, "__dataclass_fields__", {}))
+        first = f"there is no such key; {group or 'the configuration'} has {known}"
+    elif "missing mandatory" in first.lower():
+        first = "a value is needed"
+    return f"{key}: {first}"[:500]
 
 
-def _in_one_line(message: str, overrides: Sequence[str]) -> str:
-    match = re.search(r"Could not override '([^']+)'", message)
-    if match:
-        key = match.group(1)
-        near = difflib.get_close_matches(key, _known_keys(overrides), n=1, cutoff=0.6)
-        return f"unknown key {key!r}" + (f"; did you mean {near[0]}?" if near else "; --help shows how to list keys")
-    match = re.search(r"Error parsing override '([^']*)'", message)
-    if match:
-        return f"cannot read {match.group(1)!r}; write KEY=VALUE"
-    return " ".join(message.split())[:300]
+def _strange(config: DictConfig) -> Iterator[str]:
+    """Keys that no dataclass knows, which `+KEY=VALUE` may append; the nearest that it knows with them."""
+    known = {each.name for each in fields(schema)} if is_dataclass(schema := OmegaConf.get_type(config)) else None
+    for key in config:
+        if known is not None and key not in known:
+            yield f"{config._get_full_key(key)}: there is no such key; there are {', '.join(sorted(known))}"
+        elif isinstance(child := config._get_node(key), DictConfig) and not child._is_none():
+            yield from _strange(child)
+
+
+def _hint(key: str, overrides: Sequence[str]) -> str:
+    """The key that may have been meant: the nearest, one that ends so, or one whose initials these are (`lr`)."""
+    known = _known_keys([word for word in overrides if word.partition("=")[0].lstrip("+") in CHOICES])
+    leaf, leaves = key.rpartition(".")[2], {each: each.rpartition(".")[2] for each in known}
+    near = [each for each, own in leaves.items() if leaf in (own, "".join(part[:1] for part in own.split("_")))]
+    near = near or difflib.get_close_matches(key, [*known, *CHOICES], n=1, cutoff=0.6)
+    near = near or [
+        each for own in difflib.get_close_matches(leaf, leaves.values(), n=1) for each in known if leaves[each] == own
+    ]
+    return f"; did you mean {near[0]}?" if near else "; `run +algo=NAME --cfg job` lists the keys"
 
 
 def _known_keys(overrides: Sequence[str]) -> list[str]:
-    groups = [word for word in overrides if word.partition("=")[0].lstrip("+") in CHOICES]
+    """All settings, those of the algorithm first."""
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("config", overrides=groups)
-    except (HydraException, OmegaConfBaseException):
+        config = compose_config(overrides)
+    except BadInput:
         return []  # The groups are what is wrong.
-    keys: list[str] = []
 
-    def walk(node: DictConfig, prefix: str) -> None:
+    def leaves(node: DictConfig) -> Iterator[str]:
         for name in node:
-            child, key = node._get_node(name), prefix + str(name)
-            keys.append(key)
-            if isinstance(child, DictConfig):
-                walk(child, f"{key}.")
+            child = node._get_node(name)
+            if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+                yield from leaves(child)
+            else:
+                yield node._get_full_key(name)
 
-    walk(config, "")
-    return keys
+    return sorted(leaves(config), key=lambda key: not key.startswith("algo."))
 
 
 def check_config(config: DictConfig, handed: Mapping[str, type[Any]] = MappingProxyType({})) -> RunConfig:
-    """Check every group against its dataclass. Nothing heavy is loaded but the algorithm's module.
+    """Make dataclasses of a configuration, which check their values. Nothing heavy is loaded but the plugins' modules.
 
     Args:
         config: as Hydra composed it.
         handed: classes for `algo` or `task` that are used as they are instead of being found by name.
 
     Raises:
-        BadInput: no algorithm, an unknown key, a wrong type or a value out of range; the key is named.
+        BadInput: no algorithm, a wrong type, a missing value or one out of range; the key is named.
     """
-    config = resolve(config)
-    if config.get("algo") is None:
+    if OmegaConf.is_missing(config, "algo"):
         raise BadInput(f"which algorithm? Add +algo=NAME. There are: {', '.join(options('algo'))}")
-    for group in ("algo", *GROUPS, "batch", "results"):
-        there = isinstance(config.get(group), DictConfig)
+    for group in ("algo", "task", "policy", "budget", "evaluate", "batch", "results"):
+        there = isinstance(OmegaConf.select(config, group, throw_on_missing=False), DictConfig)
         require(there, f"{group} must be a group of settings: leave out the word that deletes or replaces it")
-    budget = check_group(BudgetConfig, config, "budget")
-    check_group(BatchConfig, config, "batch")
-    seed = config.get("seed")
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
-        raise BadInput(f"seed={seed} must be a whole number from 0 to {2**31 - 1}")
-    keep_policy = config.results.get("keep_policy", True)
-    require(isinstance(keep_policy, bool), f"results.keep_policy={keep_policy} must be true or false")
-    save_every_s, upload_every_s = (_seconds(config.results, key) for key in ("save_every_s", "upload_every_s"))
-    results, store = _place(config.results)
+    for strange in _strange(config):
+        raise BadInput(strange)
+    settings = as_dataclass(config)
     plugins = {group: chosen_plugin(config, group) for group in ("algo", "task") if group not in handed}
     classes = {**handed, **{group: load(plugin) for group, plugin in plugins.items()}}
-    task = check_group(classes["task"].Config, config, "task")
-    evaluate = check_group(EvaluateConfig, config, "evaluate")
-    policy = check_group(PolicyConfig, config, "policy")
-    options_by_name = (("adapter", ADAPTERS), ("warmstart", WARM_STARTS))
-    chosen = {group: check_group(schemas[config[group].name], config, group) for group, schemas in options_by_name}
-    algo = check_group(classes["algo"].Config, config, "algo")
-    groups = {"algo": algo, "task": task, "policy": policy, "budget": budget, "evaluate": evaluate}
-    # Without them a run is what it was before there were such options, and keeps its name.
-    groups |= {group: found for group, found in chosen.items() if found.name != "none"}
+    groups = {name: found for name in ("algo", *GROUPS) if (found := getattr(settings, name)) is not None}
     for name in NAMED:
         _check_name(name, groups[name].name)
-    resolved = {name: asdict(group) for name, group in groups.items()} | {"seed": seed}
+    for name in ("algo", "task"):
+        fits = isinstance(groups[name], classes[name].Config)
+        require(fits, f"{name}.name={groups[name].name} names another {name} than was chosen: leave it out")
+    refuse_namesake("policy", settings.policy.name)
+    # Without adapter and warm start a run is what it was before there were such options, and keeps its name.
+    resolved = {name: asdict(group) for name, group in groups.items()} | {"seed": settings.seed}
     foreign = {group: identity(plugin, classes[group]) for group, plugin in plugins.items()}
     if any(foreign.values()):
         resolved["plugins"] = {group: about for group, about in foreign.items() if about}
     return RunConfig(
+        **vars(settings),
         algorithm_class=classes["algo"],
         task_class=classes["task"],
-        algo=algo,
-        task=task,
-        policy=policy,
-        adapter=groups.get("adapter"),
-        warmstart=groups.get("warmstart"),
-        budget=budget,
-        evaluate=evaluate,
-        seed=seed,
-        results=results,
-        store=store,
-        save_every_s=save_every_s,
-        keep_policy=keep_policy,
-        upload_every_s=upload_every_s,
-        tracking=check_tracking(config.get("tracking", "none")),
-        force=bool(config.get("force", False)),
         resolved=redacted(json.loads(json.dumps(resolved, default=str))),
     )
 
 
-def _seconds(settings: DictConfig, key: str) -> float:
-    value = settings.get(key, 0)
-    if not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise BadInput(f"results.{key}={value} must be a number of seconds, 0 or above")
-    return float(value)
-
-
-def _place(settings: DictConfig) -> tuple[Path, str | None]:
-    """The folder in which runs are made, and the URL of the store that their records go to, if they go to one.
+def as_dataclass(config: DictConfig) -> Any:
+    """A typed configuration as an instance of its dataclass, references replaced by what they refer to.
 
     Raises:
-        BadInput: see `Store`; or a path that cannot be used.
+        BadInput: a wrong type, a missing value, or a value out of range.
     """
-    text = str(settings.get("dir", RUNS))
-    if not is_url(text):
-        return located(text, "results.dir"), None
-    store = Store(text)
-    return located(str(settings.get("scratch", SCRATCH)), "results.scratch") / store.folder_name, store.url
+    try:
+        return OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise BadInput(_of_omegaconf(error)) from None
 
 
 def _check_name(group: str, name: str) -> None:
-    told = f"{group}.name={name[:100]!r} must be letters, digits, _ . or -, at most 80: a folder's name is made of it"
-    require(RUN_NAME.fullmatch(name) is not None, told)
+    message = (
+        f"{group}.name={name[:100]!r} must be letters, digits, _ . or -, at most 80: a folder's name is made of it"
+    )
+    require(RUN_NAME.fullmatch(name) is not None, message)
 
 
 def chosen_plugin(config: DictConfig, group: str) -> Plugin:
@@ -273,38 +310,4 @@ def chosen_plugin(config: DictConfig, group: str) -> Plugin:
         file, name = OmegaConf.select(config, f"files.{group}"), str(config[group].name)
     except OmegaConfBaseException as error:
         raise BadInput(f"{group}.name: {str(error).splitlines()[0]}") from None
-    if file is None:
-        return find(KINDS[group], name)
-    require(isinstance(file, str), f"files.{group} must be FILE.py:CLASS")
-    return from_file(KINDS[group], file)
-
-
-def resolve(config: DictConfig) -> DictConfig:
-    """A copy with all references replaced by what they refer to."""
-    copy = config.copy()
-    try:
-        OmegaConf.resolve(copy)
-    except OmegaConfBaseException as error:
-        raise BadInput(f"{error.full_key}: {str(error).splitlines()[0]}") from None
-    return copy
-
-
-def check_group(schema: type[Any], config: DictConfig, group: str) -> Any:
-    """One group as an instance of its dataclass.
-
-    Raises:
-        BadInput: an unknown key, a wrong type, a missing value, or a value out of range.
-    """
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), config[group])
-        return OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        first = str(error).splitlines()[0]
-        key = getattr(error, "full_key", None) or getattr(error, "key", None)
-        name = f"{group}.{key}" if key and not str(key).startswith(group) else str(key or group)
-        known = ", ".join(schema.__dataclass_fields__)
-        if "not in" in first and "Key" in first:
-            first = f"there is no such key; {group} has {known}"
-        elif "missing mandatory" in first.lower():
-            first = "a value is needed"
-        raise BadInput(f"{name}: {first}") from None
+    return find(KINDS[group], name) if file is None else from_file(KINDS[group], file)

@@ -52,6 +52,25 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def settle_file(path: Path) -> None:
+    """Give a file the usual rights (safetensors writes 0600), and wait until the disk has it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    handle = open_file(path, os.O_RDONLY)
+    try:
+        os.fchmod(handle, 0o666 & ~mask)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def settle_files(folder: Path) -> None:
+    """Do that with every file of a folder."""
+    for path in folder.iterdir():
+        settle_file(path)
+    sync_folder(folder)
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder with all that is in it, if it is there; of a link in its place the link alone."""
     if folder.is_symlink():

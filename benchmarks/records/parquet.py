@@ -1,8 +1,8 @@
 """The record's tables: written as flat parquet, and read from strangers within stated limits.
 
-A parquet file of a kilobyte can stand for a terabyte: by compression, by dictionaries, by prefixes, by nested lists,
-and its footer may lie about all of it. Hence what this project writes is all that it reads: flat columns, snappy or
-nothing for compression (which makes a file at most RATIO times as large, whatever its footer says), few rows at a time.
+A parquet file of a kilobyte can stand for a terabyte: by compression, by dictionaries, by nested lists, and its footer
+may lie about all of it. Hence only what this project writes is read: flat columns, snappy or no compression (which
+makes a file at most RATIO times as large, whatever its footer says), few rows at a time.
 """
 
 from __future__ import annotations
@@ -12,20 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.records.parquet_footer import read_footer
-
 LARGEST_FILE = 64 * 2**20
 """Bytes of a file."""
 LARGEST_TABLE = 256 * 2**20
 """Bytes of the columns that are read, in memory."""
+LARGEST_FOOTER = 2**20
 MOST_ROWS, MOST_COLUMNS = 1_000_000, 1000
 RATIO = 22
 """Snappy's densest element copies 64 bytes and takes 3."""
-CODECS = (0, 1)
-"""Uncompressed, and snappy."""
-SCHEMA, NUM_ROWS, ROW_GROUPS, GROUP_COLUMNS, CHUNK_META, META_CODEC, META_PACKED_BYTES = 2, 3, 4, 1, 3, 4, 7
-ELEMENT_REPETITION, ELEMENT_NAME, ELEMENT_CHILDREN, REPEATED = 3, 4, 5, 2
-"""Numbers of the fields in parquet.thrift."""
+CODECS = ("UNCOMPRESSED", "SNAPPY")
+MAGIC = b"PAR1"
 
 
 class Refused(ValueError):
@@ -46,17 +42,6 @@ def write_table(rows: Sequence[Mapping[str, Any]]) -> bytes:
     pq.write_table(table, sink)
     content: bytes = sink.getvalue().to_pybytes()
     return content
-
-
-@contextmanager
-def _opened(content: bytes) -> Iterator[Any]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    _check(content)
-    # Not `read_table`, which imports pandas.
-    with pq.ParquetFile(pa.BufferReader(content)) as file:
-        yield file
 
 
 def column_names(content: bytes) -> list[str]:
@@ -83,6 +68,7 @@ def read_columns(content: bytes, names: Sequence[str] | None = None) -> dict[str
         for name in found:
             if name not in there:
                 raise KeyError(name)
+        _refuse_codecs(content, file.metadata, [there.index(name) for name in found])
         # One value can be as long as all that the file unpacks to.
         rows = max(1, min(MOST_ROWS, LARGEST_TABLE // (RATIO * len(content))))
         batches, size = [], 0
@@ -108,31 +94,48 @@ def read_table(content: bytes) -> list[dict[str, Any]]:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _check(content: bytes) -> None:
-    """Look at the footer, before Arrow does.
+@contextmanager
+def _opened(content: bytes) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    Raises:
-        Refused: it breaks a limit.
-        Exception: it is no footer.
-    """
-    footer = read_footer(content)
-    root, *columns = footer[SCHEMA]
-    if footer[NUM_ROWS] > MOST_ROWS or len(columns) > MOST_COLUMNS:
-        raise Refused(
-            f"it has {footer[NUM_ROWS]:,} rows and {len(columns):,} columns; "
-            f"{MOST_ROWS:,} rows and {MOST_COLUMNS:,} columns are read at most"
-        )
-    names = {column[ELEMENT_NAME] for column in columns}
-    nested = any(column.get(ELEMENT_CHILDREN) or column.get(ELEMENT_REPETITION) == REPEATED for column in columns)
-    if nested or len(names) < len(columns) or root[ELEMENT_CHILDREN] != len(columns):
-        raise Refused("its columns must be flat, each with a name of its own")
+    if len(content) < 12 or not content.startswith(MAGIC) or not content.endswith(MAGIC):
+        raise Refused("it is no parquet file")
+    if int.from_bytes(content[-8:-4], "little") > LARGEST_FOOTER:
+        raise Refused(f"its footer is larger than {LARGEST_FOOTER / 2**20:g} MiB")
+    # Not `read_table`, which imports pandas.
+    with pq.ParquetFile(pa.BufferReader(content)) as file:
+        about, types = file.metadata, file.schema_arrow
+        if about.num_rows > MOST_ROWS or about.num_columns > MOST_COLUMNS:
+            raise Refused(
+                f"it has {about.num_rows:,} rows and {about.num_columns:,} columns; "
+                f"{MOST_ROWS:,} rows and {MOST_COLUMNS:,} columns are read at most"
+            )
+        if any(map(pa.types.is_nested, types.types)) or not len(set(types.names)) == len(types) == about.num_columns:
+            raise Refused("its columns must be flat, each with a name of its own")
+        yield file
+
+
+def _refuse_codecs(content: bytes, about: Any, places: Sequence[int]) -> None:
+    """Refuse columns that are compressed by other means than ours, or that claim the same bytes again and again."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # To ask for a codec that does not exist ends the process (pyarrow 26); to read with it is an error. Hence every
+    # column is first read from a copy whose data are zeros, where nothing can be unpacked.
+    footer = 8 + int.from_bytes(content[-8:-4], "little")
+    blank = pq.ParquetFile(pa.BufferReader(MAGIC + bytes(len(content) - footer - 4) + content[-footer:]))
     packed = 0
-    for group in footer[ROW_GROUPS]:
-        for chunk in group[GROUP_COLUMNS]:
-            about = chunk[CHUNK_META]
-            if about[META_CODEC] not in CODECS:
+    for group in range(about.num_row_groups):
+        for place in places:
+            try:
+                blank.reader.read_row_group(group, column_indices=[place], use_threads=False)
+            except (OSError, ValueError) as error:
+                if "codec" in str(error):
+                    raise Refused("it is compressed by other means than snappy") from None
+            column = about.row_group(group).column(place)
+            if column.compression not in CODECS:
                 raise Refused("it is compressed by other means than snappy")
-            packed += max(0, about[META_PACKED_BYTES])
-    # Columns that share bytes would unpack to more than the file allows for.
+            packed += max(0, column.total_compressed_size)
     if packed > len(content):
         raise Refused("its columns claim more bytes than it has")

@@ -1,4 +1,4 @@
-"""Finding a record and reading it with care: a damaged one is named, never half believed."""
+"""Finding records and reading them with care: a damaged one is named, never half believed."""
 
 from __future__ import annotations
 
@@ -6,34 +6,35 @@ import difflib
 import hashlib
 import json
 import math
+import os
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
-from benchmarks.records.parquet import LARGEST_FILE
-from benchmarks.records.record import LARGEST, RECORD_VERSION, SEAL, Record, records
+from benchmarks.records.parquet import LARGEST_FILE, read_columns, read_table
+from benchmarks.records.record import OUTCOMES, RECORD_VERSION, SAMPLES, SEAL, Record, Status, records
 from benchmarks.wording import COSTS, one_line
-from tasks.errors import BadInput
+from tasks.errors import BadInput, RunFailed
 from tasks.files import why
 
 T = TypeVar("T")
 NAMES = ("algo", "task", "policy", "budget", "experiment")
-TABLES_OF_NUMBERS = ("metrics_final", "metrics_base", "phases")
+TABLES_OF_NUMBERS = ("metrics_final", "metrics_base", "phases", "reward_correlations")
 OPTIONAL = ("dollars", "cpu_s", "gpu_s", "mfu")
 """Costs that not every summary has."""
 LARGEST_SEAL = 2**20
 """Bytes: some ten thousand hashes."""
-FILES = ("status", "config.yaml", "manifest.json", "summary.json", "samples.parquet", "ledger.parquet", "curve.parquet")
+FILES = ("status", "config.json", "manifest.json", "summary.json", OUTCOMES, "ledger.parquet", "curve.parquet")
 """What makes a folder a record, whole or not."""
-MUST_BE_SEALED = ("config.yaml", "manifest.json", "summary.json", "samples.parquet", "curve.parquet")
-Answers = dict[str, float]
-"""Per problem id, the share of its samples that were solved."""
-COMPACT = (",", ":")
-"""Between what JSON holds."""
+MUST_BE_SEALED = ("config.json", "manifest.json", "summary.json", OUTCOMES, "curve.parquet")
+SAMPLED, TSTAR = "sampled", "tstar"
+"""The evaluation that accuracies come from, at temperature 1, and the one at each policy's best temperature."""
+SetAside = list[tuple[str, str]]
+"""(name, reason) of the records that cannot be used."""
 
 
 class Damaged(ValueError):
@@ -44,52 +45,68 @@ class Damaged(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Details:
-    """What a record holds that not every reader wants."""
-
-    manifest: str
-    """manifest.json, and"""
-    curve: str
-    """the rows of curve.parquet as JSON; `[]` where an incomplete run has none yet."""
-    base: list[float]
-    final: list[float]
-    """Per test problem, in the order of `Run.problems`, the share of its samples that were solved before and after."""
-
-
-@dataclass(frozen=True, slots=True)
 class Run:
-    """What tables and reports read of one record."""
+    """One record, read and checked."""
 
-    name: str
-    status: str
-    about: dict[str, Any]
-    """Names and seed; of a complete run, all of its summary."""
-    problems: tuple[str, ...]
+    record: Record
+    status: Status
+    summary: dict[str, Any]
+    """summary.json of a complete run; of others the names and the seed alone."""
+    manifest: dict[str, Any] = field(repr=False)
+    config: dict[str, Any] = field(repr=False)
+    """By dotted key, such as `algo.learning_rate`."""
+    curve: list[dict[str, float]] = field(repr=False)
+    """Rows of curve.parquet: `spent/AXIS`, val metrics, `reward/COMPONENT`; an incomplete run may have none yet."""
+    problems: tuple[str, ...] = ()
     """Of a complete run, the test problems' ids, ascending; of others none."""
-    seal: str
-    """Of a complete run, a hash of all that it holds: two runs with the same seal are the same."""
-    details: Callable[[], Details] = field(compare=False, repr=False)
-    """The rest, which an index unpacks only where somebody asks for it."""
+    base: list[float] = field(default_factory=list, repr=False)
+    final: list[float] = field(default_factory=list, repr=False)
+    """Per test problem, in the order of `problems`, the share of its samples that were solved before and after."""
+    tstar: tuple[list[float], list[float]] = field(default=([], []), repr=False)
+    """The same at each policy's best temperature; empty where the record does not say."""
 
     @property
-    def manifest(self) -> str:
-        """manifest.json as text."""
-        return self.details().manifest
+    def name(self) -> str:
+        """The record's."""
+        return self.record.name
 
     @property
-    def curve(self) -> str:
-        """The rows of curve.parquet as JSON."""
-        return self.details().curve
+    def seed(self) -> int:
+        """Of the run."""
+        return int(self.summary["seed"])
 
-    @property
-    def base(self) -> list[float]:
-        """Per test problem the share of its samples that were solved before improving."""
-        return self.details().base
+    def outcomes(self, metric: str, stage: str = "final", mode: str = SAMPLED) -> list[float]:
+        """Per test problem, by id, the mean over its samples of a column of outcomes.parquet.
 
-    @property
-    def final(self) -> list[float]:
-        """The same after improving."""
-        return self.details().final
+        Args:
+            metric: `solved`, `score`, `reward/COMPONENT`, or one of the task's metrics.
+            stage: `base` or `final`.
+            mode: how actions were sampled: `sampled`, `greedy` or `tstar`.
+
+        Raises:
+            BadInput: the record has no such metric, or no such samples.
+        """
+        if metric == "solved" and mode in (SAMPLED, TSTAR):
+            base, final = (self.base, self.final) if mode == SAMPLED else self.tstar
+            if found := final if stage == "final" else base:
+                return found
+            raise BadInput(f"solved_tstar: {self.name} has no outcomes at T*")
+        column = metric if metric in ("solved", "score") or "/" in metric else f"metric/{metric}"
+        names = read(self.record, OUTCOMES, lambda: self.record.column_names(OUTCOMES))
+        if column not in names:
+            there = [*(name.removeprefix("metric/") for name in names if "/" in name), "score"]
+            raise BadInput(f"--metric {metric}: {self.name} has {', '.join(there)}")
+        wanted = ["stage", "mode", "problem", column]
+        columns = read(self.record, OUTCOMES, lambda: self.record.read_columns(OUTCOMES, wanted))
+        by_problem: dict[str, list[float]] = defaultdict(list)
+        for at, how, problem, value in zip(*(columns[name] for name in wanted), strict=True):
+            if (at, how) == (stage, mode):
+                if not is_number(value):
+                    raise BadInput(f"--metric {metric}: {self.name} has a sample for which it is no finite number")
+                by_problem[problem].append(float(value))
+        if by_problem.keys() != set(self.problems):
+            raise BadInput(f"{self.name}: no {mode} samples of stage {stage} for every test problem")
+        return [math.fsum(by_problem[problem]) / len(by_problem[problem]) for problem in self.problems]
 
 
 def find_record(directory: Path, wanted: str) -> Record:
@@ -128,6 +145,56 @@ def _started(record: Record) -> tuple[datetime, str]:
     return (when if when.tzinfo else when.replace(tzinfo=UTC)), record.name
 
 
+def read_runs(directory: Path, only: str | None = None) -> tuple[list[Run], SetAside]:
+    """Read every record of a directory, by name, or only the one with this name.
+
+    Raises:
+        BadInput: there is no such directory.
+        RunFailed: there are records, and none of them can be used.
+    """
+    if not directory.is_dir():
+        raise BadInput(f"{directory}: no such results folder; run something first, or give --runs DIR")
+    runs: list[Run] = []
+    aside: SetAside = []
+    for folder in _folders(directory) if only is None else [directory / only]:
+        try:
+            if _is_record(folder):
+                runs.append(read_run(Record(folder)))
+        except Damaged as damage:
+            aside.append((folder.name, str(damage)))
+    if aside and not runs:
+        raise RunFailed(f"{directory}: none of {len(aside)} records can be used: {'; '.join(reasons(aside)[:5])}")
+    return runs, aside
+
+
+def reasons(aside: SetAside) -> list[str]:
+    """Why records were set aside, the most frequent reason first: `83 x REASON (the first few names)`."""
+    counted = Counter(reason for _, reason in aside)
+    return [
+        f"{count} x {reason} ({some([name for name, why_ in aside if why_ == reason], 3)})"
+        for reason, count in counted.most_common()
+    ]
+
+
+def say_set_aside(aside: SetAside) -> None:
+    """Say on standard error which records entered nothing, and why."""
+    for reason in reasons(aside):
+        print(f"set aside {reason}", file=sys.stderr)
+    if aside:
+        print(f"{len(aside)} records set aside", file=sys.stderr)
+
+
+def _folders(directory: Path) -> list[Path]:
+    with os.scandir(directory) as entries:
+        # A link is looked at, and set aside: what it leads to is no record of this folder.
+        names = sorted(entry.name for entry in entries if entry.is_symlink() or entry.is_dir(follow_symlinks=False))
+    return [directory / name for name in names if not name.startswith(".")]
+
+
+def _is_record(folder: Path) -> bool:
+    return folder.is_dir() if folder.is_symlink() else any((folder / file).exists() for file in FILES)
+
+
 def read(record: Record, file: str, load: Callable[[], T]) -> T:
     """What `load` makes of a file of the record.
 
@@ -140,72 +207,63 @@ def read(record: Record, file: str, load: Callable[[], T]) -> T:
         raise Damaged(f"{file}: missing") from None
     except OSError as error:
         raise Damaged(f"{file}: {why(error)}") from None
-    # A damaged file makes JSON, YAML and Arrow raise nearly anything; all of it means the same.
+    # A damaged file makes JSON and Arrow raise nearly anything; all of it means the same.
     except Exception as error:
         raise Damaged(f"{file}: {type(error).__name__}: {error}") from None
 
 
-class _Once(Record):
-    """A record of which every file is read once: what is hashed is what was believed."""
-
-    __slots__ = ("contents",)
-    contents: dict[str, bytes]
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        object.__setattr__(self, "contents", {})  # The class above is frozen.
-
-    def read(self, file: str, largest: int = LARGEST) -> bytes:
-        """See `Record.read`."""
-        content = self.contents.get(file)
-        if content is None or len(content) > largest:
-            content = self.contents[file] = super().read(file, largest)
-        return content
-
-
 def read_run(record: Record) -> Run:
-    """Read one record.
+    """Read one record. Of a complete one every file is read once: what is hashed is what is believed.
 
     Raises:
         Damaged: it cannot be read, it was changed after the run ended, or its files contradict each other.
     """
     if record.folder.is_symlink():
         raise Damaged("it is a symbolic link; copy the record")
-    record = _Once(record.folder)
     status = read(record, "status", lambda: record.read("status", 100) and record.status)
     if not status:
         raise Damaged("status: must be running, complete, interrupted or failed")
     if status != "complete":
-        plan = read_plan(record)
-        curve = read(record, "curve.parquet", lambda: _curve(record)) if _has(record, "curve.parquet") else "[]"
-        details = Details(_text(record, "manifest.json"), curve, [], [])
-        return Run(record.name, status, plan, (), "", lambda: details)
-    summary = read_summary(record)
-    base, final = read(record, "samples.parquet", lambda: _answers(record, summary))
-    curve = read(record, "curve.parquet", lambda: _curve(record))
-    seal = check_seal(record)
-    ids = sorted(final)
-    answers = ([shares[problem] for problem in ids] for shares in (base, final))
-    details = Details(_text(record, "manifest.json"), curve, *answers)
-    return Run(record.name, status, summary, tuple(ids), seal, lambda: details)
+        config, manifest, plan = _plan(record)
+        there = (record.folder / "curve.parquet").is_file()
+        return Run(record, status, plan, manifest, config, _curve(record, None) if there else [])
+    contents = check_seal(record)
+    summary = read_summary(record, contents["summary.json"])
+    config, manifest = (
+        _config(record, contents["config.json"]),
+        _mapping(record, "manifest.json", contents["manifest.json"]),
+    )
+    solved = read(record, OUTCOMES, lambda: _solved(contents[OUTCOMES], summary))
+    ids = tuple(sorted(solved["final", SAMPLED]))
+    base, final, *tstar = (
+        [solved[stage, mode][problem] for problem in ids if (stage, mode) in solved]
+        for mode in (SAMPLED, TSTAR)
+        for stage in ("base", "final")
+    )
+    curve = _curve(record, contents["curve.parquet"])
+    return Run(record, status, summary, manifest, config, curve, ids, base, final, (tstar[0], tstar[1]))
 
 
-def check_seal(record: Record) -> str:
+def check_seal(record: Record) -> dict[str, bytes]:
     """Compare a complete record with the hashes that were taken when it was closed.
 
     Returns:
-        The hash of the seal itself.
+        The contents of the files that every reader needs.
 
     Raises:
-        Damaged: no seal, or a file that is gone, was changed, or was never sealed.
+        Damaged: no seal or one of another version, or a file that is gone (but for those of SAMPLES), was changed, or
+            was never sealed.
     """
-    seal = read(record, SEAL, lambda: record.read(SEAL, LARGEST_SEAL))
-    hashes: Any = read(record, SEAL, lambda: json.loads(seal)["sha256"])
+    seal: Any = read(record, SEAL, lambda: dict(json.loads(record.read(SEAL, LARGEST_SEAL))))
+    if (found := seal.get("record_version")) != RECORD_VERSION:
+        raise Damaged(f"{SEAL}: record_version {found}, and {RECORD_VERSION} is read; make the run again")
+    hashes = seal.get("sha256")
     if not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
         raise Damaged(f"{SEAL}: must hold a hash per file")
     for file in MUST_BE_SEALED:
         if file not in hashes:
             raise Damaged(f"{SEAL}: says nothing of {file}")
+    contents = {}
     for file, sealed in hashes.items():
         within = Path(file)
         if ".." in within.parts or within.is_absolute():
@@ -213,66 +271,82 @@ def check_seal(record: Record) -> str:
         # Other spellings of a name would have the same file read again and again.
         if within.as_posix() != file:
             raise Damaged(f"{SEAL}: names a file in a roundabout way")
+        if file in SAMPLES and not os.path.lexists(record.folder / file):
+            continue
         content = read(record, file, lambda file=file: record.read(file, LARGEST_FILE))  # type: ignore[misc]
         if hashlib.sha256(content).hexdigest() != sealed:
             raise Damaged(f"{file}: changed after the run ended (its hash is not the one in {SEAL})")
-    return hashlib.sha256(seal).hexdigest()
+        if file in MUST_BE_SEALED:
+            contents[file] = content
+    return contents
 
 
-def _has(record: Record, file: str) -> bool:
-    return (record.folder / file).is_file()
+def _mapping(record: Record, file: str, content: bytes | None = None) -> dict[str, Any]:
+    value: Any = read(record, file, lambda: json.loads(record.read(file) if content is None else content))
+    if not isinstance(value, dict):
+        raise Damaged(f"{file}: must be an object")
+    return value
 
 
-def _text(record: Record, file: str) -> str:
-    def load() -> str:
-        text = record.read(file).decode()
-        if not isinstance(json.loads(text), dict):
-            raise ValueError("must be an object")
-        return text
-
-    return read(record, file, load)
+def _config(record: Record, content: bytes | None = None) -> dict[str, Any]:
+    tree = _mapping(record, "config.json", content)
+    return read(record, "config.json", lambda: flat(tree))  # It may be nested too deep.
 
 
-def _curve(record: Record) -> str:
-    """The learning curve's rows as JSON, checked: every value a finite number, or null where nothing was measured."""
-    rows = record.read_rows("curve.parquet")
-    if not rows:
-        raise ValueError("it has no row, and the first is measured before anything else")
-    if not all(value is None or is_number(value) for row in rows for value in row.values()):
-        raise ValueError("every value must be a finite number")
-    return json.dumps(rows, separators=COMPACT)
+def _curve(record: Record, content: bytes | None) -> list[dict[str, float]]:
+    """The learning curve's rows, checked: every value a finite number, or null where nothing was measured."""
+
+    def load() -> list[dict[str, float]]:
+        rows = read_table(record.read("curve.parquet", LARGEST_FILE) if content is None else content)
+        if not rows:
+            raise ValueError("it has no row, and the first is measured before anything else")
+        if not all(value is None or is_number(value) for row in rows for value in row.values()):
+            raise ValueError("every value must be a finite number")
+        return rows
+
+    return read(record, "curve.parquet", load)
 
 
-def _answers(record: Record, summary: Mapping[str, Any]) -> tuple[Answers, Answers]:
-    # Without the texts, which are nearly all of the file, and column by column: dictionaries of rows take twice as
-    # long, and a folder may hold thousands of records.
-    columns = record.read_columns("samples.parquet", ["stage", "problem", "solved"])
-    outcomes: dict[str, dict[str, list[float]]] = {"base": defaultdict(list), "final": defaultdict(list)}
+def _solved(content: bytes, summary: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, float]]:
+    """Per stage and mode (sampled, and at T* where that was measured) each problem's share of solved samples.
+
+    Raises:
+        ValueError: they are not of the same problems everywhere, or average to another accuracy than summary.json says.
+    """
+    wanted = ["stage", "mode", "problem", "solved"]
+    columns = read_columns(content, wanted)
     if set(map(type, columns["problem"])) - {str}:
         raise ValueError("problem must be a text")
-    for stage, problem, solved in zip(columns["stage"], columns["problem"], columns["solved"], strict=True):
-        outcomes[stage][problem].append(float(solved))
+    outcomes: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for stage, mode, problem, value in zip(*(columns[name] for name in wanted), strict=True):
+        outcomes[stage, mode][problem].append(float(value))
     shares = {}
-    for stage, problems in outcomes.items():
-        samples = set(map(len, problems.values()))
-        if len(problems) != summary["n_test"] or samples != {summary["test_samples"]}:
-            raise ValueError(f"not n_test problems × test_samples {stage} samples, as summary.json says")
-        shares[stage] = {problem: math.fsum(solved) / len(solved) for problem, solved in problems.items()}
-        if abs(math.fsum(shares[stage].values()) / len(problems) - summary[f"accuracy_{stage}"]) > 1e-6:
-            raise ValueError(f"the {stage} samples do not average to accuracy_{stage}, as summary.json says")
-    if shares["base"].keys() != shares["final"].keys():
-        raise ValueError("the base and the final samples are not of the same problems")
-    return shares["base"], shares["final"]
+    problems = outcomes["final", SAMPLED].keys()
+    for mode, accuracy in ((SAMPLED, "accuracy"), (TSTAR, "accuracy_tstar")):
+        for stage in ("base", "final") if mode == SAMPLED or mode in {each for _, each in outcomes} else ():
+            found = outcomes[stage, mode]
+            samples = set(map(len, found.values()))
+            if len(found) != summary["n_test"] or (mode == SAMPLED and samples != {summary["test_samples"]}):
+                raise ValueError(f"not n_test problems × test_samples {stage} samples, as summary.json says")
+            if found.keys() != problems:
+                raise ValueError("not all samples are of the same problems")
+            share = {problem: math.fsum(solved) / len(solved) for problem, solved in found.items()}
+            if not all(0 <= value <= 1 for value in share.values()):
+                raise ValueError("solved must be true or false")
+            if abs(math.fsum(share.values()) / len(share) - summary[f"{accuracy}_{stage}"]) > 1e-6:
+                raise ValueError(f"the {stage} samples do not average to {accuracy}_{stage}, as summary.json says")
+            shares[stage, mode] = share
+    return shares
 
 
-def read_summary(record: Record) -> dict[str, Any]:
+def read_summary(record: Record, content: bytes | None = None) -> dict[str, Any]:
     """The summary of a complete run, checked.
 
     Raises:
         Damaged: absent, unreadable, of another record version, or with a missing or impossible value.
     """
-    summary = read(record, "summary.json", lambda: record.read_json("summary.json"))
-    if not isinstance(summary, dict) or summary.get("record_version") != RECORD_VERSION:
+    summary = _mapping(record, "summary.json", content)
+    if summary.get("record_version") != RECORD_VERSION:
         raise Damaged(f"summary.json: must be an object with record_version {RECORD_VERSION}")
     checks: dict[str, Callable[[Any], bool]] = {
         **dict.fromkeys(NAMES, _is_name),
@@ -296,21 +370,30 @@ def read_summary(record: Record) -> dict[str, Any]:
 
 
 def read_plan(record: Record) -> dict[str, Any]:
-    """What a run was to be, from config.yaml and manifest.json: per entry of `NAMES` a string, and `seed`, an integer.
+    """What a run was to be: per entry of `NAMES` a string, and `seed`, an integer.
 
     Raises:
-        Damaged: either file is absent, unreadable, or lacks one of them.
+        Damaged: config.json or manifest.json is absent, unreadable, or lacks one of them.
     """
-    config: Any = read(record, "config.yaml", lambda: record.read_yaml("config.yaml"))
-    manifest: Any = read(record, "manifest.json", lambda: record.read_json("manifest.json"))
-    try:
-        plan = {name: config[name]["name"] for name in NAMES[:-1]}
-        plan |= {"experiment": manifest["experiment"], "seed": config["seed"]}
-    except (LookupError, TypeError):
-        plan = {}
-    if not plan or not all(_is_name(plan[name]) for name in NAMES) or type(plan["seed"]) is not int:
-        raise Damaged(f"config.yaml and manifest.json: must name {', '.join(NAMES)} and seed")
-    return plan
+    return _plan(record)[2]
+
+
+def _plan(record: Record) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Configuration by dotted key, manifest, and what `read_plan` says."""
+    config, manifest = _config(record), _mapping(record, "manifest.json")
+    plan = {name: config.get(f"{name}.name") for name in NAMES[:-1]}
+    plan |= {"experiment": manifest.get("experiment"), "seed": config.get("seed")}
+    if not all(_is_name(plan[name]) for name in NAMES) or type(plan["seed"]) is not int:
+        raise Damaged(f"config.json and manifest.json: must name {', '.join(NAMES)} and seed")
+    return config, manifest, plan
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested mapping by dotted keys."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
 
 
 def _is_name(value: object) -> bool:

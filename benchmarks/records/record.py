@@ -15,16 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.records.disk import remove_folder, remove_parts, replace_file
+from benchmarks.records.disk import remove_folder, remove_parts, replace_file, settle_files
 from benchmarks.records.parquet import LARGEST_FILE, column_names, read_columns, read_table, write_table
-from benchmarks.records.plain_yaml import LARGEST_YAML, plain_yaml
 from benchmarks.records.redaction import redact
 from tasks.errors import BadInput
 from tasks.files import read_file
 
 Status = Literal["running", "complete", "interrupted", "failed"]
-RECORD_VERSION = 1
-TABLES = ("ledger.parquet", "curve.parquet", "samples.parquet", "greedy.parquet")
+RECORD_VERSION = 2
+OUTCOMES, SAMPLES = "outcomes.parquet", ("samples.parquet", "greedy.parquet")
+"""The test outcomes as numbers, which every comparison reads; and with all texts, which only `show` and the page read,
+so that a record may be published without them."""
+TABLES = ("ledger.parquet", "curve.parquet", OUTCOMES, *SAMPLES)
 KEPT = re.compile(r"[a-z][a-z0-9_]{0,40}\.parquet")
 RUNS = Path("results/runs")
 """Where records go unless results.dir says otherwise."""
@@ -32,7 +34,7 @@ SEAL = "seal.json"
 LARGEST = 64 * 2**20
 """Bytes of a file that is no table."""
 STATE = "state"
-"""The folder of what a run needs to go on, while it is not complete: benchmarks/resume/state.py."""
+"""The folder of what a run needs to resume, while it is not complete: benchmarks/resume/state.py."""
 POLICY = "policy"
 """The folder of the improved policy. It is not sealed, since weights are large and no reader of records looks at them:
 the summary's `policy_state` says what it must be."""
@@ -43,6 +45,8 @@ class Record:
     """One run's folder."""
 
     folder: Path
+    writable: bool = True
+    """Whether this process owns it; where it does not, writing does nothing."""
 
     @property
     def name(self) -> str:
@@ -60,26 +64,30 @@ class Record:
 
     def write(self, file: str, data: bytes) -> None:
         """Replace one file as a whole."""
-        replace_file(self.folder / file, data)
+        if self.writable:
+            replace_file(self.folder / file, data)
 
     def write_status(self, status: Status) -> None:
         """Set how far the run came; a record that is complete is sealed first."""
-        if status == "complete":
+        if status == "complete" and self.writable:
             self.write_json(SEAL, {"record_version": RECORD_VERSION, "sha256": self.hashes()})
         self.write("status", f"{status}\n".encode())
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of every file by its path in the record.
 
-        Without the seal and the status, which come after it, the state, which goes when the record is complete, and the
-        policy.
+        Without the seal and the status, which come after it, the state, which goes when the record is complete, the
+        policy, hidden files, which a network disk leaves there, and links.
         """
-        files = {path.relative_to(self.folder): path for path in sorted(self.folder.rglob("*")) if path.is_file()}
-        return {
-            name.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for name, path in files.items()
-            if name.parts[0] not in (SEAL, "status", STATE, POLICY)
-        }
+        found = {}
+        for path in sorted(self.folder.rglob("*")):
+            name = path.relative_to(self.folder)
+            hidden = any(part.startswith(".") for part in name.parts)
+            if hidden or name.parts[0] in (SEAL, "status", STATE, POLICY):
+                continue
+            if path.is_file() and not path.is_symlink():
+                found[name.as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return found
 
     def write_json(self, file: str, value: Any) -> None:
         """Write a JSON file; NaN and infinities are refused."""
@@ -107,11 +115,16 @@ class Record:
         Args:
             save: writes the policy into the folder that it is given.
         """
+        if not self.writable:
+            return
         unfinished = self.folder / f".{POLICY}"
+        remove_folder(unfinished)
         save(unfinished)
         for file in sorted(unfinished.iterdir()):
             if file.suffix in (".json", ".md"):  # Libraries write down which folder a model came from.
                 file.write_text(redact(file.read_text(encoding="utf-8")), encoding="utf-8")
+        settle_files(unfinished)
+        remove_folder(self.folder / POLICY)
         unfinished.rename(self.folder / POLICY)
 
     def read(self, file: str, largest: int = LARGEST) -> bytes:
@@ -135,10 +148,6 @@ class Record:
         """Read a JSON file of the record."""
         return json.loads(self.read(file))
 
-    def read_yaml(self, file: str) -> Any:
-        """Read a YAML file of the record as plain values; interpolations stay as they are."""
-        return plain_yaml(self.read(file, LARGEST_YAML).decode())
-
     def column_names(self, file: str) -> list[str]:
         """The columns of a parquet file of the record."""
         return column_names(self.read(file, LARGEST_FILE))
@@ -151,13 +160,15 @@ class Record:
         """Read a parquet file of the record."""
         return read_table(self.read(file, LARGEST_FILE))
 
-    def clear(self, *, goes_on: bool = False) -> None:
+    def clear(self, *, resumes: bool = False) -> None:
         """Remove what an earlier attempt left, so that nothing of it is taken for the next one's; its state stays.
 
         Args:
-            goes_on: keep the tables that the algorithm put there: the next attempt goes on with them.
+            resumes: keep the tables that the algorithm put there, with which the next attempt resumes.
         """
-        tables = TABLES if goes_on else [path.name for path in self.folder.glob("*.parquet")]
+        if not self.writable:
+            return
+        tables = TABLES if resumes else [path.name for path in self.folder.glob("*.parquet")]
         for file in (SEAL, "summary.json", "error.txt", *tables):
             (self.folder / file).unlink(missing_ok=True)
         for folder in (self.folder / POLICY, self.folder / f".{POLICY}"):

@@ -1,63 +1,63 @@
-"""Records under a URL, such as s3://bucket/runs: the objects of any file system that fsspec knows.
+"""Complete records under a URL, such as s3://bucket/runs: objects of any file system that fsspec knows.
 
-A store holds what a results folder holds, an object a file: `<record>/<file>`. Whole objects are put, read and listed,
-and nothing else is asked of it. Names of objects are a stranger's text: no path on this disk is made of one before
-`benchmarks.records.mirror` has looked at it. Credentials are found as fsspec finds them, in the environment, and never
-in the URL.
+A run works in a folder of this disk as any other does. When its record is complete, its files are uploaded as
+`<record>/<file>`, `status` last, read back and compared; then the copy on this disk goes. A store holds no locks and no
+states: machines that share work share a disk.
+
+Readers keep a mirror in the user's cache. Names of objects are a stranger's text: a file is made only of
+`<record>/<file>`, both of harmless characters. Credentials are found as fsspec finds them, and never in the URL.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
+import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from benchmarks.records.disk import replace_file
+from benchmarks.records.disk import open_file, remove_folder, replace_file
+from benchmarks.records.parquet import LARGEST_FILE
+from benchmarks.records.record import POLICY, RUNS, Record
 from benchmarks.records.redaction import redact
-from benchmarks.wording import one_line
+from benchmarks.wording import memory, one_line
 from tasks.errors import BadInput, RunFailed, require
 
-T = TypeVar("T")
 FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[:/]")
 """What begins so is a URL; with one slash, it was one before somebody made a path of it."""
 READ_ONLY = ("http", "https")
 ON_DISK = ("file", "local")
-"""Where there are links, and files that are written in place."""
+"""Where there are folders, and links."""
 ENDPOINT = re.compile(r"(AWS|FSSPEC)\w*ENDPOINT_URL\w*")
 """Variables that say which server a bucket is on."""
-TOKENS = ("ETag", "etag", "md5Hash", "generation", "ino", "mtime", "LastModified", "last_modified", "created")
-"""What a listing says of an object's content or age; file systems differ in what they say."""
-TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
-CONFLICTS = (409, 412)
-"""What S3 answers to one of two who create the same object at once."""
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
+KNOWN = ".mirror.json"
+AT_ONCE = 8
+"""Objects that are fetched side by side: at most so many times the largest file in memory."""
+SPARE = 2**30
+"""Bytes that stay free on this disk."""
+NAMED = 3
+"""Of the objects that are left where they are, how many are named."""
 
 
 class StoreAway(RunFailed):
     """A store that does not answer, or refuses; the text is one line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What a listing says of an object."""
-
-    size: int
-    """Bytes."""
-    version: str
-    """Changes where the object does."""
-    modified: float | None
-    """Unix time, by the store's clock."""
-
-
 def is_url(text: str) -> bool:
     """Whether a place for records is a store, and no folder."""
     return FORM.match(text) is not None
+
+
+def is_default(runs: str) -> bool:
+    """Whether records go there unless another place is named."""
+    return not is_url(runs) and Path(runs) == RUNS
 
 
 def checked_url(text: str) -> str:
@@ -71,15 +71,13 @@ def checked_url(text: str) -> str:
     shown = f"{scheme}:..."
     require("@" not in where, f"{shown}: leave user and password out of the URL; credentials come from the environment")
     require(not any(mark in where for mark in "?#\\") and "::" not in text, f"{shown}: leave out ?, #, \\ and ::")
-    require(
-        rest.startswith("//") and bool(where.strip("/")), f"{shown}: write SCHEME://PLACE, such as s3://bucket/runs"
-    )
+    placed = rest.startswith("//") and bool(where.strip("/"))
+    require(placed, f"{shown}: write SCHEME://PLACE, such as s3://bucket/runs")
     parts = where.strip("/").split("/")
     require(not {"", ".", ".."} & set(parts), f"{one_line(text)}: leave out empty parts, . and ..")
     require(text.isprintable() and len(text) <= 1000, f"{shown}: the URL has to be printable and short")
-    require(
-        scheme.lower() not in READ_ONLY, f"{one_line(text)}: nothing can be put there; use s3://, gs:// or a folder"
-    )
+    readable = scheme.lower() not in READ_ONLY
+    require(readable, f"{one_line(text)}: nothing can be put there; use s3://, gs:// or a folder")
     return f"{scheme.lower()}:{rest.rstrip('/')}"
 
 
@@ -95,12 +93,19 @@ class Store:
     """
 
     def __init__(self, url: str) -> None:
+        from fsspec import get_filesystem_class
+        from fsspec.registry import known_implementations
+
         self.url = checked_url(url)
         self.scheme = self.url.partition(":")[0]
-        self._on_disk = self.scheme in ON_DISK
-        self._kind = file_system(self.scheme, self.url)
-        self._made: Any = None
-        self._root = ""
+        try:
+            self._kind = get_filesystem_class(self.scheme)
+        except ValueError:
+            raise BadInput(f"{one_line(url)}: no such kind of store; use s3://, gs://, file:// or a folder") from None
+        except ImportError as error:
+            about: Any = known_implementations.get(self.scheme, {})
+            hint = "pip install 'grpo-bench[s3]'" if self.scheme in ("s3", "s3a") else about.get("err") or error
+            raise BadInput(f"{one_line(url)} needs a package: {one_line(str(hint))}") from None
 
     @property
     def folder_name(self) -> str:
@@ -110,192 +115,185 @@ class Store:
         readable = re.sub(r"[^A-Za-z0-9]+", "-", self.url.partition("://")[2]).strip("-")[:40]
         return f"{self.scheme}-{readable}-{digest}"
 
-    def list(self, under: str = "") -> dict[str, Entry]:
-        """Objects below a name by their keys, which a stranger may have chosen."""
-        place = self._place(under)
-        # Where nothing is there, nothing is listed; what is not found is the bucket, or the whole server.
-        found = self._tell(lambda fs: fs.find(place, detail=True))
-        begin, below = self._root.rstrip("/") + "/", place + "/"
-        return {
-            path.removeprefix(begin): _entry(about)
-            for path, about in found.items()
-            if path.startswith(below) and about.get("type", "file") == "file" and self._within(path)
-        }
-
-    def read(self, key: str, largest: int, listed: Entry | None = None) -> bytes:
-        """An object.
-
-        Args:
-            key: its name.
-            largest: bytes that it may have.
-            listed: what a listing said of it, which spares asking.
-
-        Raises:
-            FileNotFoundError: there is none.
-            OSError: it is larger than that many bytes, or a link (in file:// only) leads elsewhere.
-        """
-        place = self._place(key)
-        if not self._within(place):
-            raise OSError(errno.ELOOP, "it is reached through a link")
-
-        def get(fs: Any) -> bytes:
-            # S3 refuses a range of an empty object.
-            size = listed.size if listed else fs.info(place)["size"]
-            return bytes(fs.cat_file(place, start=0, end=largest + 1)) if size else b""
-
-        content = self._ask(get)
-        if len(content) > largest:
-            raise OSError(errno.EFBIG, f"it is larger than {largest / 2**20:g} MiB")
-        return content
-
-    def write(self, key: str, data: bytes) -> None:
-        """Put an object in the place of another, if there is one."""
-        if self._on_disk:
-            self._put_local(key, data)
-        else:
-            self._tell(lambda fs: fs.pipe_file(self._place(key), data))
-
-    def create(self, key: str, data: bytes) -> bool:
-        """Put an object unless there is one. Returns whether it did.
-
-        Atomic where the store can do that, as S3 can; who relies on it reads back.
-        """
-
-        def put(fs: Any) -> bool:
-            if self._on_disk:
-                fs.makedirs(fs._parent(self._place(key)), exist_ok=True)
-                with suppress(FileExistsError), open(self._place(key), "xb") as stream:  # noqa: PTH123
-                    stream.write(data)
-                    return True
-                return False
-            try:
-                fs.pipe_file(self._place(key), data, mode="create")
-            except FileExistsError:
-                return False
-            except OSError as error:
-                answer = getattr(error.__cause__, "response", {}).get("ResponseMetadata", {})
-                if answer.get("HTTPStatusCode") in CONFLICTS:
-                    return False
-                raise
-            return True
-
-        return self._tell(put)
-
-    def upload(self, key: str, path: Path) -> None:
-        """Put a file of this disk."""
-        if self._on_disk:
-            self._put_local(key, path.read_bytes())
-        else:
-            self._tell(lambda fs: fs.put_file(str(path), self._place(key)))
-
-    def download(self, key: str, path: Path) -> None:
-        """Write an object of any size to a file of this disk, whose name is this side's choice.
-
-        Raises:
-            FileNotFoundError: there is no such object.
-            OSError: a link (in file:// only) leads elsewhere.
-        """
-        place = self._place(key)
-        if not self._within(place):
-            raise OSError(errno.ELOOP, "it is reached through a link")
-        part = path.with_name(f".{path.name}.part")
-        part.unlink(missing_ok=True)
-        self._ask(lambda fs: fs.get_file(place, str(part)))
-        part.replace(path)
-
-    def remove(self, keys: Iterable[str]) -> None:
-        """Remove objects; some may be gone already."""
-        for key in keys:
-            with suppress(FileNotFoundError):
-                self._ask(lambda fs, key=key: fs.rm_file(self._place(key)))  # type: ignore[misc]
-
-    def entry(self, key: str) -> Entry | None:
-        """What the store says of one object; None where there is none."""
+    @contextmanager
+    def _asked(self) -> Iterator[tuple[Any, str]]:
+        """The file system, new each time since others write there too, and the path of the URL's place in it."""
         try:
-            return _entry(self._ask(lambda fs: fs.info(self._place(key))))
-        except FileNotFoundError:
-            return None
-
-    def _put_local(self, key: str, data: bytes) -> None:
-        """A file system's own way is to write in place, where a reader sees half a file."""
-
-        def put(fs: Any) -> None:
-            path = Path(self._place(key))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, data)
-
-        self._tell(put)
-
-    def _place(self, key: str) -> str:
-        if self._made is None:
-            self._ask(lambda fs: None)
-        return f"{self._root.rstrip('/')}/{key}".rstrip("/")
-
-    def _within(self, place: str) -> bool:
-        """Whether an object is where its name says: only a disk has links."""
-        if not self._on_disk:
-            return True
-        root = os.path.realpath(self._root)
-        return os.path.realpath(place) == root + place.removeprefix(self._root.rstrip("/"))
-
-    def _ask(self, what: Callable[[Any], T]) -> T:
-        """What the file system answers; FileNotFoundError passes."""
-        try:
-            if self._made is None:
-                # Neither instances nor listings are to be remembered: others write there too.
-                made = self._kind(skip_instance_cache=True, use_listings_cache=False)
-                self._root = str(made._strip_protocol(self.url))
-                self._made = made
-            self._made.invalidate_cache()
-            return what(self._made)
-        except FileNotFoundError:
+            system = self._kind(skip_instance_cache=True, use_listings_cache=False)
+            yield system, str(system._strip_protocol(self.url)).rstrip("/")
+        except RunFailed:
             raise
         # Clients of stores raise nearly anything, and all of it means that nothing was done.
         except Exception as error:
-            raise self._away(error) from None
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise StoreAway(f"{one_line(self.url)}: {one_line(redact(reason)[:300])}") from None
 
-    def _tell(self, what: Callable[[Any], T]) -> T:
-        """The same where nothing has to be there, so that what is not found is the bucket."""
-        try:
-            return self._ask(what)
-        except FileNotFoundError as error:
-            raise self._away(error) from None
+    def list(self, under: str = "") -> dict[str, dict[str, Any]]:
+        """Objects by key, which a stranger may have chosen, and what the store says of each: `size`, and more."""
+        with self._asked() as (system, root):
+            found = system.find(f"{root}/{under}".rstrip("/"), detail=True)
+            return {
+                path.removeprefix(f"{root}/"): about
+                for path, about in found.items()
+                if path.startswith(f"{root}/") and about.get("type", "file") == "file" and not about.get("islink")
+            }
 
-    def _away(self, error: Exception) -> StoreAway:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return StoreAway(f"{one_line(self.url)}: {one_line(redact(reason)[:300])}")
+    def read(self, key: str, largest: int) -> bytes:
+        """An object, as far as it is no longer than that; StoreAway where it is not there, too."""
+        with self._opened(key) as stream:
+            return bytes(stream.read(largest))
+
+    @contextmanager
+    def _opened(self, key: str) -> Iterator[Any]:
+        with self._asked() as (system, root), system.open(self._place(root, key), "rb") as stream:
+            yield stream
+
+    def _place(self, root: str, key: str) -> str:
+        if self.scheme in ON_DISK and os.path.realpath(f"{root}/{key}") != f"{os.path.realpath(root)}/{key}":
+            raise OSError("it is reached through a link")
+        return f"{root}/{key}"
+
+    def hash(self, key: str) -> str:
+        """SHA-256 of an object, read as a whole."""
+        with self._opened(key) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    def put(self, key: str, path: Path) -> None:
+        """Upload a file of this disk, in the place of an object if there is one."""
+        with self._asked() as (system, root):
+            if self.scheme in ON_DISK:
+                Path(f"{root}/{key}").parent.mkdir(parents=True, exist_ok=True)
+            system.put_file(str(path), self._place(root, key))
 
 
-def file_system(scheme: str, url: str) -> Any:
-    """fsspec's class for a scheme.
+def uploaded(url: str, name: str) -> bool:
+    """Whether a store says that it has a complete record of this name.
 
     Raises:
-        BadInput: it knows none, or a package is missing.
+        StoreAway: the store does not answer.
     """
-    from fsspec import get_filesystem_class
-    from fsspec.registry import known_implementations
+    store = Store(url)
+    return f"{name}/status" in store.list(name) and store.read(f"{name}/status", 100).strip() == b"complete"
 
+
+def upload(url: str, record: Record) -> None:
+    """Put a complete record into a store, and remove it from this disk once every file is known to be there.
+
+    Raises:
+        RunFailed: the store is away, or has not what was put there; the record stays here.
+    """
+    store, files = Store(url), _files(record.folder)
     try:
-        return get_filesystem_class(scheme)
-    except ValueError:
-        raise BadInput(f"{one_line(url)}: no such kind of store; use s3://, gs://, file:// or a folder") from None
-    except ImportError as error:
-        if scheme in ("s3", "s3a"):
-            raise BadInput(f"{one_line(url)} needs the package s3fs: pip install 'grpo-bench[s3]'") from None
-        told: Mapping[str, Any] = known_implementations.get(scheme, {})
-        raise BadInput(f"{one_line(url)}: {one_line(str(told.get('err') or error))}") from None
+        for file, path in files.items():
+            store.put(f"{record.name}/{file}", path)
+        for file, path in files.items():
+            with os.fdopen(open_file(path, os.O_RDONLY), "rb") as stream:
+                here = hashlib.file_digest(stream, "sha256").hexdigest()
+            if store.hash(f"{record.name}/{file}") != here:
+                raise StoreAway(f"{one_line(store.url)}: {record.name}/{file} is not there as it was put")
+    except StoreAway as error:
+        left = f"{record.name} is complete in {record.folder} and not uploaded, which the same command does"
+        raise RunFailed(f"{left}: {error}") from None
+    remove_folder(record.folder)
 
 
-def _entry(about: Mapping[str, Any]) -> Entry:
-    modified = next((when for name in TIMES if (when := _time(about.get(name))) is not None), None)
-    size = int(about.get("size") or 0)
-    return Entry(size, repr([size, *(str(about[name]) for name in TOKENS if about.get(name) is not None)]), modified)
+def upload_left(url: str, folder: Path, say: Callable[[str], object]) -> None:
+    """Upload the complete records that an earlier command could not.
+
+    Raises:
+        RunFailed: the store is away.
+    """
+    for each in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if not each.is_symlink() and Record(each).status == "complete":
+            upload(url, Record(each))
+            say(f"{each.name}: uploaded")
 
 
-def _time(value: object) -> float | None:
-    if isinstance(value, str):
-        with suppress(ValueError):
-            value = datetime.fromisoformat(value)
-    if isinstance(value, datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-    return float(value) if isinstance(value, int | float) else None
+def _files(folder: Path) -> dict[str, Path]:
+    """The files of a record and of its policy by name, `status` last; none that is hidden, or a link."""
+    found = {}
+    for place in (folder, folder / POLICY):
+        for path in sorted(place.iterdir()) if place.is_dir() and not place.is_symlink() else []:
+            if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
+                found[path.relative_to(folder).as_posix()] = path
+    return {file: path for file, path in found.items() if file != "status"} | {"status": folder / "status"}
+
+
+def readable(runs: str, only: str | None = None) -> Path:
+    """The folder that a reader looks into: the one named, or the mirror of the store that is named.
+
+    Args:
+        runs: a folder, or a store's URL.
+        only: the one record that is needed.
+
+    Raises:
+        BadInput: a URL that cannot be used, or too little room for what is there.
+        StoreAway: the store does not answer.
+    """
+    return mirror(Store(runs), only) if is_url(runs) else Path(runs)
+
+
+def mirror(store: Store, only: str | None = None) -> Path:
+    """Bring this disk's copy of a store up to date: fetch what is new or another, and remove what is gone.
+
+    Raises:
+        BadInput, StoreAway: see `readable`.
+    """
+    from filelock import FileLock
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "grpo-bench" / "stores" / store.folder_name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be made ({error.strerror}); XDG_CACHE_HOME says where caches go") from None
+    # Two at once would take each other's files for what the store no longer has.
+    with FileLock(folder / ".lock"):
+        listed = _wanted(store, only)
+        known: dict[str, str] = {}
+        with suppress(OSError, ValueError, AttributeError):
+            known = {str(key): str(value) for key, value in json.loads((folder / KNOWN).read_bytes()).items()}
+        mine = {key for key in known if only is None or key.startswith(f"{only}/")}
+        for key in mine - listed.keys():
+            if _is_file_of_a_record(key):
+                (folder / key).unlink(missing_ok=True)
+        versions = {key: repr(sorted(about.items(), key=str)) for key, about in listed.items()}
+        fresh = [key for key in listed if known.get(key) != versions[key] or not (folder / key).is_file()]
+        size = sum(listed[key]["size"] or 0 for key in fresh)
+        room = max(0, shutil.disk_usage(folder).free - SPARE)
+        require(size <= room, f"{one_line(store.url)}: {memory(size)} to fetch, {folder} has room for {memory(room)}")
+
+        def fetch(key: str) -> None:
+            content = store.read(key, LARGEST_FILE)
+            (folder / key).parent.mkdir(exist_ok=True)
+            replace_file(folder / key, content)
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(fetch, fresh))
+        kept = {key: version for key, version in known.items() if key not in mine}
+        replace_file(folder / KNOWN, json.dumps(kept | versions).encode())
+    return folder
+
+
+def _wanted(store: Store, only: str | None) -> dict[str, dict[str, Any]]:
+    """The objects that are files of a record; others are left where they are, and some of them named."""
+    found, left = {}, []
+    listed = store.list(only or "")
+    for key, about in listed.items():
+        record, _, file = key.partition("/")
+        if not _is_file_of_a_record(key):
+            if not file.startswith(f"{POLICY}/"):
+                left.append(f"{key[:200]}: no name of a record's file")
+        elif f"{record}/status" not in listed:
+            continue  # It is being uploaded.
+        elif (about.get("size") or 0) > LARGEST_FILE:
+            left.append(f"{key}: {memory(about['size'])}, and {memory(LARGEST_FILE)} are read at most")
+        else:
+            found[key] = about
+    for line in [*left[:NAMED], *([f"{len(left) - NAMED} more"] if len(left) > NAMED else [])]:
+        print(f"not read: {one_line(store.url)}: {one_line(line)}", file=sys.stderr)
+    return found
+
+
+def _is_file_of_a_record(key: str) -> bool:
+    return key.count("/") == 1 and all(map(NAME.fullmatch, key.split("/")))

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
 from benchmarks.analysis.claim_tests import EQUAL_COST
-from benchmarks.report.gather import Experiment, Setting
+from benchmarks.analysis.comparison import SMALLEST
+from benchmarks.analysis.experiments import Experiment
+from benchmarks.report.gather import Setting
 from benchmarks.report.judging import Difference
-from benchmarks.wording import COSTS, one_line, percent, scientific
+from benchmarks.wording import one_line, percent, scientific
 
 MOST_NAMED = 6
 """Algorithms that one line names."""
@@ -45,17 +47,16 @@ def short_answer(setting: Setting) -> ShortAnswer:
         lines.append(f"Better than {_named(told)}.")
     if open_:
         lines.append(f"Ahead of these, but it cannot be told apart from them: {_named(open_)}.")
-        unseen = [win.detectable for _, win in open_ if win is not None]
-        if unseen and min(max(unseen), 1.0) == 1.0:
-            lines.append("With these seeds and problems no difference is large enough to be found reliably.")
-        elif unseen:
-            lines.append(
-                f"That is no proof of equality: differences below {100 * max(unseen):.1f} points would be missed in a "
-                "fifth of all repetitions, or more."
-            )
-        lines += _cheapest([best, *(other for other, _ in open_)])
+        equal = [one_line(other.label) for other, win in open_ if win is not None and win.standing == "equivalent"]
+        if equal:
+            lines.append(f"Surely within {100 * SMALLEST:g} points: {_list(equal)}.")
+        if setting.detectable is not None and len(equal) < len(open_):
+            seen = f"one of {100 * setting.detectable:.1f} points" if setting.detectable < 1 else "no difference at all"
+            lines.append(f"That is no proof of equality: what this design finds in 80 % of cases is {seen}.")
     if others:
-        lines.append(f"Two are told apart where p < 0.05, corrected by Holm for {setting.family} comparisons.")
+        lines.append(
+            "Two are told apart where their difference's interval, which holds at once for all pairs, excludes 0."
+        )
     lines += _cautions(setting)
     if not others:
         headline, sure = f"Only {name} was run", "alone"
@@ -77,12 +78,14 @@ def short_answer(setting: Setting) -> ShortAnswer:
 
 def _measured(best: Experiment) -> str:
     row = best.row
-    gain, low, high = (100 * row[key] for key in ("gain", "gain_ci_low", "gain_ci_high"))
     text = (
         f"{one_line(best.label)} solves {percent(row['accuracy_final'])} "
-        f"[{100 * row['accuracy_ci_low']:.1f}, {100 * row['accuracy_ci_high']:.1f}] of the test problems, "
-        f"{gain:+.1f} [{low:+.1f}, {high:+.1f}] points over the untouched policy"
+        f"[{100 * row['accuracy_ci_low']:.1f}, {100 * row['accuracy_ci_high']:.1f}] of the test problems"
     )
+    if row["gain"] is None:
+        return f"{text}: it is the untouched policy."
+    gain, low, high = (100 * row[key] for key in ("gain", "gain_ci_low", "gain_ci_high"))
+    text += f", {gain:+.1f} [{low:+.1f}, {high:+.1f}] points over the untouched policy"
     return f"{text}." if low > 0 else f"{text}: that may be no gain at all."
 
 
@@ -90,34 +93,15 @@ def _named(found: Sequence[tuple[Experiment, Difference | None]]) -> str:
     words = []
     for other, win in found:
         label = one_line(other.label)
-        if win is None:
-            words.append(f"{label} (no seed in common)")
-        else:
-            numbers = f"{100 * win.effect:+.1f} [{100 * win.low:+.1f}, {100 * win.high:+.1f}]"
-            words.append(f"{label} (by {numbers}, {p_words(win.p_holm)})")
+        numbers = "" if win is None else f" (by {100 * win.effect:+.1f} [{100 * win.low:+.1f}, {100 * win.high:+.1f}])"
+        words.append(f"{label}{numbers}")
     return _list(words, "; ")
-
-
-def p_words(p_value: float) -> str:
-    """A p-value as people read it."""
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
 
 
 def _list(words: list[str], between: str = ", ") -> str:
     if len(words) <= MOST_NAMED + 1:  # "and 1 more" is as long as a name.
         return between.join(words)
     return between.join(words[:MOST_NAMED]) + f"{between}and {len(words) - MOST_NAMED} more"
-
-
-def _cheapest(experiments: list[Experiment]) -> list[str]:
-    # An algorithm that does nothing takes no time, and is no advice.
-    spent: dict[str, Any] = {
-        one_line(e.label): e.row["wall_s"] for e in experiments if e.row["wall_s"] and e.row["flops"]
-    }
-    if len(spent) < 2:
-        return []
-    first = min(spent, key=lambda label: (spent[label], label))
-    return [f"Of those that cannot be told apart, {first} took the least time ({COSTS['wall_s'](spent[first])} a run)."]
 
 
 def _cautions(setting: Setting) -> list[str]:

@@ -15,16 +15,6 @@ AXES = {
     "updates": "updates",
 }
 """What a learning curve can be drawn over: `spent/NAME` in curve.parquet, and how an axis is labelled."""
-TOTALS = {
-    "flops": "flops",
-    "rollouts": "rollouts",
-    "tokens": "tokens_generated",
-    "seconds": "wall_s",
-    "joules": "energy_j",
-    "dollars": "dollars",
-    "updates": "updates",
-}
-"""The same costs of a whole run, as summary.json names them."""
 
 
 def shared_axes(curves: Iterable[Sequence[Mapping[str, Any]]]) -> list[str]:

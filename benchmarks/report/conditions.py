@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 from benchmarks.records.reading import Run
@@ -27,15 +26,17 @@ def conditions(runs: Sequence[Run]) -> tuple[dict[str, str], str]:
     Returns:
         The conditions by name (what differs between the runs is listed with every value), and commands, a line each.
     """
-    manifests = [json.loads(run.manifest) for run in runs]
+    manifests = [run.manifest for run in runs]
     found = {}
     for name in CONDITIONS:
         values = dict.fromkeys(_words(manifest.get(name)) for manifest in manifests)
         found[name] = " | ".join(value for value in values if value)
-    tests = {f"{run.about['n_test']} problems × {run.about['test_samples']} samples" for run in runs if run.problems}
+    tests = {
+        f"{run.summary['n_test']} problems × {run.summary['test_samples']} samples" for run in runs if run.problems
+    }
     found["test"] = " | ".join(sorted(tests))
-    found["task_version"] = " | ".join(sorted({_words(run.about["task_version"]) for run in runs if run.problems}))
-    found["stopped_by"] = " | ".join(sorted({_words(run.about["stopped_by"]) for run in runs if run.problems}))
+    found["task_version"] = " | ".join(sorted({_words(run.summary["task_version"]) for run in runs if run.problems}))
+    found["stopped_by"] = " | ".join(sorted({_words(run.summary["stopped_by"]) for run in runs if run.problems}))
     commands = dict.fromkeys(_words(manifest.get("command")) for manifest in manifests)
     return {name: value for name, value in found.items() if value}, "\n".join(commands)
 

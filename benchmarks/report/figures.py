@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.analysis.claim_tests import EQUAL_COST
+from benchmarks.analysis.experiments import Experiment
 from benchmarks.report.axes import AXES, shared_axes
-from benchmarks.report.gather import FRONT_DRAWS, Experiment, Results, Setting
+from benchmarks.report.gather import FRONT_DRAWS, Results, Setting
 from benchmarks.report.style import Figure, axis_title, base_axis, base_layout, look_of, named_trace, plain
 from benchmarks.report.targets import profile, targets
 from benchmarks.wording import one_line
@@ -142,7 +143,9 @@ def phases(setting: Setting) -> Figure:
     # The blank keeps the label off the axis, and a name such as `__proto__` from being a property of plotly's objects.
     labels = [f"{plain(experiment.label)} " for experiment in setting.plotted][::-1]
     spent = {
-        experiment.label: [run.about["phases"] for run in experiment.complete if isinstance(run.about["phases"], dict)]
+        experiment.label: [
+            run.summary["phases"] for run in experiment.complete if isinstance(run.summary["phases"], dict)
+        ]
         for experiment in setting.plotted
     }
     data = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,57 +9,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmarks.analysis.claims import Answer, Claim, answer, load_claims
-from benchmarks.analysis.experiments import Experiment as Compared
-from benchmarks.analysis.experiments import differing, experiment_of
-from benchmarks.analysis.table import SETTING, by_experiment, experiment_row, rank
-from benchmarks.config.presets import plain_values
-from benchmarks.records.index import Index, read_index
-from benchmarks.records.reading import NAMES, Damaged, Run, is_number
-from benchmarks.report.axes import AXES, TOTALS
+from benchmarks.analysis.experiments import Experiment, differing, group_runs
+from benchmarks.analysis.table import SETTING, experiment_row, rank
+from benchmarks.config.presets import own_defaults
+from benchmarks.records.reading import NAMES, Run, SetAside, read_runs
+from benchmarks.report.axes import AXES
 from benchmarks.report.judging import Difference, judge
 from benchmarks.report.reaching import Reached, reach
-from tasks.errors import BadInput
 
 STALLED_AFTER_S = 600
 """A running run of which no file has changed for so long may have died without saying so."""
 FRONT_DRAWS = 1000
 """Of the chance of being on the front: its error is below two points."""
-
-
-@dataclass(slots=True)
-class Experiment:
-    """One algorithm with its settings on one task, over its seeds."""
-
-    row: dict[str, Any]
-    """As in the table."""
-    runs: list[Run]
-    """One per seed, the complete ones first."""
-    compared: Compared | None = None
-    """The complete runs as the statistics take them; None where there is none."""
-    label: str = ""
-    """The algorithm's name, with the experiment's hash where several share it."""
-    standing: str = ""
-    """`best`, `tied` (not told from the best), `behind`, `apart` (of other settings), or nothing."""
-
-    @property
-    def complete(self) -> list[Run]:
-        """The runs that numbers come from."""
-        return [run for run in self.runs if run.status == "complete"]
-
-    def curves(self) -> dict[int, list[dict[str, float]]]:
-        """The learning curve of every complete run, by seed."""
-        return {seed: run.curve for seed, run in self.compared.runs.items()} if self.compared else {}
-
-    def totals(self, axis: str) -> list[float] | None:
-        """What each complete run spent in all; None where one of them did not measure it."""
-        found = [run.about.get(TOTALS[axis]) for run in self.complete]
-        numbers = [float(value) for value in found if is_number(value)]
-        return numbers if found and len(numbers) == len(found) else None
 
 
 @dataclass(slots=True)
@@ -75,8 +39,8 @@ class Setting:
     that neither controls nor the luckiest of many settings stand for it."""
     wins: list[list[Difference | None]] = field(default_factory=list)
     """[row][column]: the row's accuracy minus the column's, for the plotted ones."""
-    family: int = 0
-    """Comparisons that p-values are corrected for."""
+    detectable: float | None = None
+    """The difference that this design finds in 80 %; None with one seed."""
     apart: str = ""
     """What experiments of the same names differ in that are not compared; empty where there are none."""
     front: dict[str, list[float]] = field(default_factory=dict)
@@ -92,7 +56,7 @@ class Results:
     settings: list[Setting]
     algorithms: list[str]
     """All names, in an order that gives each its colour."""
-    set_aside: list[tuple[str, str]]
+    set_aside: SetAside
     unfinished: list[dict[str, str]]
     """Runs that are not complete: name, state, age of its last sign of life."""
     claims: dict[tuple[str, str], list[Answer]]
@@ -105,30 +69,29 @@ def gather(directory: Path, now: datetime | None = None) -> Results:
 
     Raises:
         BadInput: there is no such folder.
+        RunFailed: no record there can be read.
     """
-    index = read_index(directory)
-    groups, set_aside = by_experiment(index)
-    read = [_experiment(runs, index, set_aside) for runs in groups]
-    experiments = sorted((e for e in read if e is not None), key=lambda experiment: rank(experiment.row))
+    runs, set_aside = read_runs(directory)
+    found = len(runs) + len(set_aside)
+    experiments = group_runs(runs, set_aside)
+    for experiment in experiments:
+        experiment.row = experiment_row(experiment)
+    experiments.sort(key=lambda experiment: rank(experiment.row))
     settings: dict[tuple[str, ...], Setting] = {}
     for experiment in experiments:
         names = tuple(experiment.row[name] for name in SETTING)
         settings.setdefault(names, Setting(names, [])).experiments.append(experiment)
     for setting in settings.values():
-        _compare(setting, index)
-    index.save()
-    sound = sorted((e.compared for e in experiments if e.compared), key=lambda compared: (compared.algo, compared.id))
+        _compare(setting)
+    sound = sorted((e for e in experiments if e.runs), key=lambda experiment: (experiment.algo, experiment.id))
     grounds = dict.fromkeys((names[1], names[2]) for names, setting in settings.items() if setting.plotted)
     return Results(
         list(settings.values()),
         sorted({experiment.row["algo"] for experiment in experiments}),
         sorted(set_aside),
-        [_sign_of_life(directory, run, now or datetime.now(UTC)) for run in index.runs if run.status != "complete"],
-        {
-            (policy, budget): [_answer(claim, sound, policy, budget) for claim in _claims()]
-            for policy, budget in grounds
-        },
-        len(index.runs) + len(index.set_aside),
+        [_sign_of_life(run, now or datetime.now(UTC)) for run in runs if run.status != "complete"],
+        {(policy, budget): [answer(claim, sound, policy, budget) for claim in _claims()] for policy, budget in grounds},
+        found,
     )
 
 
@@ -137,100 +100,76 @@ def _claims() -> list[Claim]:
     return load_claims()
 
 
-def _answer(claim: Claim, experiments: Sequence[Compared], policy: str, budget: str) -> Answer:
-    try:
-        return answer(claim, experiments, policy, budget)
-    except BadInput as error:
-        # Records that cannot be judged together must not take the rest of the page with them.
-        return Answer(claim.name, claim.sentence, claim.source, "undecided", f"cannot be judged: {error}", [])
-
-
-def _experiment(runs: Sequence[Run], index: Index, set_aside: list[tuple[str, str]]) -> Experiment | None:
-    complete = [run for run in runs if run.status == "complete"]
-    try:
-        compared = experiment_of(complete, index) if complete else None
-    except Damaged as damage:
-        set_aside += [(run.name, str(damage)) for run in runs]
-        return None
-    return Experiment(experiment_row(runs, index), list(runs), compared)
-
-
-def _compare(setting: Setting, index: Index) -> None:
-    names = [experiment.row["algo"] for experiment in setting.experiments]
+def _compare(setting: Setting) -> None:
+    names = [experiment.algo for experiment in setting.experiments]
     for experiment in setting.experiments:
-        algo, key = experiment.row["algo"], experiment.row["experiment"]
-        experiment.label = algo if names.count(algo) == 1 else f"{algo} {key[:6]}"
-    measured = [(e, e.compared) for e in setting.experiments if e.compared]
+        algo = experiment.algo
+        experiment.label = algo if names.count(algo) == 1 else f"{algo} {experiment.id[:6]}"
+    measured = [experiment for experiment in setting.experiments if experiment.runs]
     if not measured:
         return
     # Names may hide that a task or a policy was set up otherwise: then those with most runs are compared.
     runs: Counter[str] = Counter()
-    for _, sound in measured:
-        runs[sound.fingerprint] += len(sound.runs)
+    for experiment in measured:
+        runs[experiment.fingerprint] += len(experiment.runs)
     chosen = runs.most_common(1)[0][0]
-    for experiment, sound in measured:
-        experiment.standing = "" if sound.fingerprint == chosen else "apart"
+    for experiment in measured:
+        experiment.standing = "" if experiment.fingerprint == chosen else "apart"
     if len(runs) > 1:
-        one_each = {sound.fingerprint: sound for _, sound in measured}
+        one_each = {experiment.fingerprint: experiment for experiment in measured}
         setting.apart = "; ".join(differing(list(one_each.values())))[:400]
-    fair = [(experiment, sound) for experiment, sound in measured if sound.fingerprint == chosen]
+    fair = [experiment for experiment in measured if experiment.fingerprint == chosen]
     places: dict[str, list[int]] = {}
-    for place, (experiment, _) in enumerate(fair):
-        places.setdefault(experiment.row["algo"], []).append(place)
+    for place, experiment in enumerate(fair):
+        places.setdefault(experiment.algo, []).append(place)
     plotted = sorted(
-        own[0] if len(own) == 1 else min(own, key=lambda place: (_departures(fair[place][1]), place))
+        own[0] if len(own) == 1 else min(own, key=lambda place: (_departures(fair[place]), place))
         for own in places.values()
     )
-    pairs, setting.family = judge([sound for _, sound in fair], plotted, index)
-    fair[0][0].standing = "best"
-    for place, (experiment, _) in enumerate(fair[1:], 1):
+    pairs, setting.detectable = judge(fair, plotted)
+    fair[0].standing = "best"
+    for place, experiment in enumerate(fair[1:], 1):
         if found := pairs.get((0, place)):
             experiment.standing = "behind" if found.decided else "tied"
-    setting.plotted = [fair[place][0] for place in plotted]
+    setting.plotted = [fair[place] for place in plotted]
     for row in plotted:
         turned = [found.turned() if (found := pairs.get((column, row))) else None for column in plotted]
         setting.wins.append([pairs.get((row, column)) or turned[at] for at, column in enumerate(plotted)])
     setting.reached = reach({experiment.label: experiment.curves() for experiment in setting.plotted})
-    setting.front = _front([fair[place][1] for place in plotted], index)
+    setting.front = _front(setting.plotted)
 
 
-def _departures(experiment: Compared) -> int:
-    """How many of its algorithm's settings are others than in our preset; 0 where we have none."""
-    preset = plain_values("algo", experiment.algo)
+def _departures(experiment: Experiment) -> int:
+    """How many of its algorithm's settings are not the defaults; 0 where the algorithm is not installed."""
+    preset = own_defaults("algorithms", experiment.algo)
     found = experiment.first.config
     return sum(found.get(f"algo.{key}", value) != value for key, value in preset.items())
 
 
-def _front(experiments: Sequence[Compared], index: Index) -> dict[str, list[float]]:
+def _front(experiments: Sequence[Experiment]) -> dict[str, list[float]]:
     from benchmarks.analysis.efficiency import front_probability
 
+    tables = {str(place): e.matrix("solved", list(e.runs)) for place, e in enumerate(experiments)}
     fronts = {}
     for axis in AXES:
         costs = {str(place): experiment.cost(axis) for place, experiment in enumerate(experiments)}
-        if any(np.isnan(spent).any() for spent in costs.values()):
-            continue
-        runs = [[complete.run for complete in experiment.runs.values()] for experiment in experiments]
-        found = index.recall(key := index.key(f"front {axis}", runs), len(experiments))
-        if found is None:
-            tables = {str(place): e.matrix("solved", list(e.runs)) for place, e in enumerate(experiments)}
-            found = list(front_probability(tables, costs, draws=FRONT_DRAWS))
-            index.remember(key, found)
-        fronts[axis] = found
+        if not any(np.isnan(spent).any() for spent in costs.values()):
+            fronts[axis] = list(front_probability(tables, costs, draws=FRONT_DRAWS))
     return fronts
 
 
-def _sign_of_life(directory: Path, run: Run, now: datetime) -> dict[str, str]:
-    folder, times = directory / run.name, list[float]()
+def _sign_of_life(run: Run, now: datetime) -> dict[str, str]:
+    folder, times = run.record.folder, list[float]()
     with suppress(OSError):  # A run that goes on may remove a file between the two looks.
         times += [path.lstat().st_mtime for path in folder.iterdir()]
     silent = now.timestamp() - max(times, default=now.timestamp())
     state = "stalled" if run.status == "running" and silent > STALLED_AFTER_S else run.status
-    points = json.loads(run.curve)
+    points = run.curve
     solved = points[-1].get("solved") if points else None
     return {
         "name": run.name,
         "state": state,
-        "what": " · ".join((*(run.about[name] for name in NAMES[:-1]), f"seed {run.about['seed']}")),
+        "what": " · ".join((*(run.summary[name] for name in NAMES[:-1]), f"seed {run.seed}")),
         "progress": "" if solved is None else f"{len(points)} points of its curve, the last solved {solved:.1%} of val",
         "silent": f"{silent / 60:.0f} min" if silent >= 60 else f"{silent:.0f} s",
     }

@@ -1,7 +1,7 @@
 """Who beats whom: the one place where the report asks the statistics how experiments compare.
 
-All comparisons of a setting are one family, corrected together by Holm: every pair of the plotted experiments, and each
-other experiment against the best. So the leaderboard, the matrix and the answer can never contradict each other.
+All comparisons of a setting are one family: every pair of the plotted experiments, and each other experiment against
+the best. Their intervals hold at once, so that leaderboard, matrix and answer can never contradict each other.
 """
 
 from __future__ import annotations
@@ -10,72 +10,57 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from benchmarks.analysis.comparison import ALPHA, common_seeds, solved_difference
+from benchmarks.analysis.comparison import Standing, simultaneous, solved_difference, standing_of, trains
 from benchmarks.analysis.experiments import Experiment
-from benchmarks.analysis.statistics import holm
-from benchmarks.records.index import Index
+from benchmarks.analysis.statistics import expected_difference
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much more of the test problems one experiment solves than another, on the problems and seeds of both."""
+    """How much more of the test problems one experiment solves than another."""
 
     effect: float
     low: float
     high: float
-    """95 % interval, not corrected."""
-    p_holm: float
-    """Of no difference at all, corrected for the setting's family of comparisons."""
-    detectable: float
-    """The smallest difference that a repetition would see with a probability of 80 %, before the correction."""
-    seeds: tuple[int, ...]
-    left_out: tuple[int, ...]
-    """Seeds that only one of them has."""
+    """Simultaneous with all comparisons of the setting, at 95 %."""
+    standing: Standing
+    """Seen from the one with the lower place: first, second, equivalent or undecided."""
+    seeds: int
+    """The fewer of both."""
 
     @property
     def decided(self) -> bool:
-        """Whether the difference can be told from zero after the correction."""
-        return self.p_holm < ALPHA
+        """Whether the difference can be told from zero."""
+        return self.standing in ("first", "second")
 
     def turned(self) -> Difference:
         """The same, seen from the other side."""
-        return Difference(-self.effect, -self.high, -self.low, self.p_holm, self.detectable, self.seeds, self.left_out)
+        return Difference(-self.effect, -self.high, -self.low, self.standing, self.seeds)
 
 
 Pairs = dict[tuple[int, int], Difference]
 """By the places of two experiments, the better one (the lower place) first."""
 
 
-def judge(experiments: Sequence[Experiment], plotted: Sequence[int], index: Index) -> tuple[Pairs, int]:
+def judge(experiments: Sequence[Experiment], plotted: Sequence[int]) -> tuple[Pairs, float | None]:
     """Compare the experiments of one setting.
 
     Args:
         experiments: with the same fingerprint, from best to worst.
         plotted: places of those of which every pair is compared; the others are compared with the best alone.
-        index: remembers what an earlier call has computed of the very same records.
 
     Returns:
-        The differences (without the pairs that share no seed), and how many comparisons they were corrected for.
+        The differences, and the one that this design finds in 80 % (None with one seed).
     """
     wanted = [*combinations(plotted, 2)]
     wanted += [(0, place) for place in range(1, len(experiments)) if place not in plotted]
-    found = {pair: _numbers(experiments[pair[0]], experiments[pair[1]], index) for pair in wanted}
-    kept = {pair: numbers for pair, numbers in found.items() if numbers}
-    corrected = holm([p_value for _, _, _, p_value, _ in kept.values()])
     pairs: Pairs = {}
-    for (pair, (effect, low, high, _, detectable)), p_holm in zip(kept.items(), corrected, strict=True):
-        one, other = (experiments[place] for place in pair)
-        seeds = common_seeds(one, other)
-        left_out = sorted(one.runs.keys() ^ other.runs.keys())
-        pairs[pair] = Difference(effect, low, high, p_holm, detectable, tuple(seeds), tuple(left_out))
-    return pairs, len(kept)
-
-
-def _numbers(one: Experiment, other: Experiment, index: Index) -> list[float]:
-    runs = [[complete.run for complete in side.runs.values()] for side in (one, other)]
-    found = index.recall(key := index.key("difference", runs), 0, 5)
-    if found is None:
-        fresh = solved_difference(one, other)
-        found = [] if fresh is None else [fresh.value, fresh.low, fresh.high, fresh.p_value, fresh.detectable]
-        index.remember(key, found)
-    return found
+    for one, other in wanted:
+        found = solved_difference(experiments[one], experiments[other])
+        low, high = found.interval(simultaneous(len(wanted)))
+        seeds = min(len(experiments[place].runs) for place in (one, other))
+        pairs[one, other] = Difference(found.value, low, high, standing_of(found, len(wanted)), seeds)
+    trained = [experiments[place] for place in plotted if trains(experiments[place])]
+    tables = [experiment.matrix("solved", list(experiment.runs)) for experiment in trained]
+    design = expected_difference(tables, min(map(len, tables), default=0))
+    return pairs, design.detectable(simultaneous(len(wanted))) if design else None

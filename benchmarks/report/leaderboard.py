@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from benchmarks.analysis.experiments import Experiment
 from benchmarks.analysis.table import SETTING
-from benchmarks.report.answer import p_words
 from benchmarks.report.conditions import conditions
-from benchmarks.report.gather import Experiment, Results, Setting
+from benchmarks.report.gather import Results, Setting
 from benchmarks.wording import COSTS, one_line, percent
 
 HEADS = {
@@ -69,7 +69,7 @@ def _row(setting: Setting, experiment: Experiment, costs: list[str], place: Any)
     for key in costs:
         value = row.get(key)
         cells.append([value, "–" if value is None else COSTS.get(key, "{:.3g}".format)(value)])
-    found, commands = conditions(experiment.complete or experiment.runs)
+    found, commands = conditions(experiment.complete or experiment.unfinished)
     return {
         "cells": [*cells, [row["status"], row["status"]]],
         "standing": experiment.standing,
@@ -86,7 +86,6 @@ def matrix(setting: Setting) -> dict[str, Any]:
     """Every pair of the plotted experiments: row minus column."""
     return {
         "labels": [one_line(experiment.label) for experiment in setting.plotted],
-        "family": setting.family,
         "cells": [
             [
                 None
@@ -94,10 +93,8 @@ def matrix(setting: Setting) -> dict[str, Any]:
                 else {
                     "effect": round(100 * found.effect, 1),
                     "interval": f"{100 * found.low:+.1f}, {100 * found.high:+.1f}",
-                    "p": p_words(found.p_holm),
                     "decided": found.decided,
-                    "seeds": len(found.seeds),
-                    "left_out": list(found.left_out),
+                    "seeds": found.seeds,
                 }
                 for found in row
             ]

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
+from benchmarks.analysis.experiments import Experiment
 from benchmarks.report.axes import shared_axes
 from benchmarks.report.figures import learning_curve
-from benchmarks.report.gather import Experiment, Results, Setting
+from benchmarks.report.gather import Results, Setting
 from benchmarks.report.style import Figure, axis_title, base_axis, base_layout, look_of, plain
 
 ACROSS = 3
@@ -27,13 +28,13 @@ def overview(policy: str, budget: str, results: Results) -> dict[str, Figure]:
 def gains(tasks: Sequence[Setting], results: Results) -> Figure:
     """Each algorithm's gain over the untouched policy with its 95 % interval, one small plot a task."""
     found: dict[str, list[float]] = {}
-    for setting in tasks:
-        for experiment in setting.plotted:
-            found.setdefault(experiment.row["algo"], []).append(experiment.row["gain"])
+    shown = {id(setting): [e for e in setting.plotted if e.row["gain"] is not None] for setting in tasks}
+    for experiment in (e for each in shown.values() for e in each):
+        found.setdefault(experiment.row["algo"], []).append(experiment.row["gain"])
     # The same order in all, so that a row can be followed from task to task.
     algorithms = sorted(found, key=lambda algo: fmean(found[algo]))
     labels = [f"{plain(algo)} " for algo in algorithms]
-    ends = [100 * e.row[key] for s in tasks for e in s.plotted for key in ("gain_ci_low", "gain_ci_high")]
+    ends = [100 * e.row[key] for es in shown.values() for e in es for key in ("gain_ci_low", "gain_ci_high")]
     low, high = min([0.0, *ends]), max([0.0, *ends])
     space = 0.06 * ((high - low) or 1.0)
     data: list[dict[str, Any]] = []
@@ -43,10 +44,10 @@ def gains(tasks: Sequence[Setting], results: Results) -> Figure:
         x_axis |= {"title": axis_title("points gained")}
         y_axis |= {"type": "category", "categoryarray": labels, "range": [-0.6, len(labels) - 0.4]}
         y_axis |= {"tickvals": labels, "showticklabels": column == 0}
-        data += [_gain(experiment, results, mark) for experiment in setting.plotted]
+        data += [_gain(experiment, results, mark) for experiment in shown[id(setting)]]
     note = (
-        "Filled marks: the best of its task, and what cannot be told apart from it (paired difference, p ≥ 0.05 after "
-        "Holm's correction). Hollow marks: behind the best. Seeds: "
+        "Filled marks: the best of its task, and what cannot be told apart from it (the interval of the paired "
+        "difference, simultaneous for all pairs of the task, holds 0). Hollow marks: behind the best. Seeds: "
         + "; ".join(f"{plain(setting.names[0])} {_seeds(setting)}" for setting in tasks)
         + "."
     )

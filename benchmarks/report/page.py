@@ -23,7 +23,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from benchmarks.analysis.claims import Answer, measured
+from benchmarks.analysis.claims import Answer, measured, to_decide
 from benchmarks.records.record import Record
 from benchmarks.report.answer import short_answer
 from benchmarks.report.axes import AXES
@@ -141,19 +141,19 @@ def _payload(results: Results) -> dict[str, Any]:
 
 
 def _claim(answer: Answer) -> dict[str, Any]:
-    texts = {name: one_line(getattr(answer, name)) for name in ("claim", "sentence", "source", "verdict", "scope")}
-    findings = [
+    texts = {name: one_line(getattr(answer, name)) for name in ("claim", "sentence", "source", "conclusion", "scope")}
+    judgements = [
         {
-            "verdict": found.verdict,
+            "conclusion": found.conclusion,
             "decides": found.decides,
             "task": one_line(found.task),
             "test": one_line(found.test),
             "measured": one_line(measured(found)),
-            "note": one_line(found.note),
+            "note": one_line("; ".join(filter(None, (found.note, to_decide(found.missing))))),
         }
-        for found in answer.findings
+        for found in answer.judgements
     ]
-    return {**texts, "findings": findings, "figure": claim_plot(answer)}
+    return {**texts, "judgements": judgements, "figure": claim_plot(answer)}
 
 
 def _pack(setting: Setting, directory: Path) -> dict[str, Any]:

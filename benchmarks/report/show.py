@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from benchmarks.records.reading import NAMES, Damaged, T, read, read_plan, read_summary, some
+from benchmarks.records.reading import NAMES, Damaged, T, check_seal, read, read_plan, read_summary, some
 from benchmarks.records.record import Record
 from benchmarks.report.family import FAMILY, family, proposals
 from benchmarks.wording import COSTS, one_line, percent, visible
@@ -49,10 +49,16 @@ def show(
         problem: only this problem's samples.
 
     Raises:
-        BadInput: no samples in the record, or none that were asked for, or an argument out of range.
+        BadInput: no samples in the record, or none that were asked for, an argument out of range, or a complete record
+            that was changed since.
     """
     if which not in WHICH or limit < 1:
         raise BadInput(f"which={which!r} must be one of {', '.join(WHICH)}, and limit={limit} at least 1")
+    if record.status == "complete":
+        try:
+            check_seal(record)
+        except Damaged as damage:
+            raise BadInput(f"{one_line(record.name)}: {damage}") from None
     rows = _read_samples(record, lambda: [_typed(row) for row in record.read_rows("samples.parquet")])
     stages = sorted({row["stage"] for row in rows})
     rows = [row for row in rows if row["stage"] == stage]
@@ -102,6 +108,9 @@ def _header(record: Record) -> list[str]:
         accuracy += f" ({found['n_test']} problems × {found['test_samples']} samples)"
         lines.append(f"{accuracy}, stopped by {found['stopped_by']}")
         lines.append(", ".join(f"{key} {write(found[key])}" for key, write in COSTS.items() if found[key] is not None))
+        correlations = ", ".join(f"{name} {value:.2f}" for name, value in found["reward_correlations"].items())
+        if correlations:
+            lines.append(f"rewards, correlation within groups: {correlations}")
     return lines
 
 

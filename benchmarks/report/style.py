@@ -13,8 +13,9 @@ import html
 import json
 from typing import Any
 
+from benchmarks.analysis.experiments import Experiment
 from benchmarks.report.axes import AXES
-from benchmarks.report.gather import Experiment, Results
+from benchmarks.report.gather import Results
 from benchmarks.wording import one_line
 
 LIGHT = (

@@ -64,7 +64,7 @@ def profile(setting: Setting, results: Results) -> Figure:
     import numpy as np
     import pandas as pd
 
-    from benchmarks.analysis.aggregates import performance_profile
+    from benchmarks.analysis.efficiency import performance_profile
 
     shares = {}
     for axis in axes:

@@ -1,21 +1,35 @@
-"""What of a session is saved after an update, so that another process can go on from there."""
+"""What of a session is saved after an update, so that another process can resume from there."""
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from benchmarks.records.reading import is_number
 from benchmarks.resume.state import Saved, StateStore, pack, unpack
 from policies import ranks
-from tasks.errors import RunFailed
+from tasks.errors import RunFailed, require
 
 if TYPE_CHECKING:
     from algorithms.api import State
-    from benchmarks.running.session import RunSession
+    from policies.language_model import LanguageModel
 
 WEIGHTS = "weights/"
 ALGORITHM = "algorithm"
+
+
+class Session(Protocol):
+    """What of a session is saved."""
+
+    policy: LanguageModel
+    ledger: Any
+    curve: list[dict[str, float | None]]
+    log: list[Any]
+    plays: int
+    next_checkpoint: int
+    rng: random.Random
 
 
 class Saving:
@@ -27,42 +41,64 @@ class Saving:
         every_s: least seconds between two states; 0 saves after every update.
     """
 
-    def __init__(self, session: RunSession, states: StateStore | None, every_s: float) -> None:
+    def __init__(self, session: Session, states: StateStore | None, every_s: float) -> None:
         self.session, self.states, self.every_s = session, states, every_s
-        self.saved = saved = states.newest() if states else None
+        self._logged = 0
+        self.saved = saved = states.newest(self._restore) if states else None
         self.damage = list(states.damage) if states else []
         self.resumed_after = saved.updates if saved else None
         """Updates that an earlier process made; None in a run that starts."""
         self._ask: Callable[[], State | None] | None = None
         self._weights = True
         self._pending: list[dict[str, Any]] = []
-        self._logged = 0
         self._when = float("-inf")
         self._last = saved.updates if saved else 0
-        if saved:
-            self._take_back(saved)
 
-    def _take_back(self, saved: Saved) -> None:
+    def _restore(self, saved: Saved) -> None:
+        """Take a saved session over, all of it or, where something is not as `save` writes it, nothing.
+
+        Raises:
+            Exception: something is not; states come from disks, and from others.
+        """
         session, about = self.session, saved.about
-        session.ledger.restore(about["ledger"], [entry["row"] for entry in saved.log])
-        session.curve = about["curve"]
-        session.log = [each for entry in saved.log for each in entry["log"]]
-        session.plays, session.next_checkpoint = about["plays"], about["next_checkpoint"]
+        rows, log = [entry["row"] for entry in saved.log], [each for entry in saved.log for each in entry["log"]]
+        curve, counts = about["curve"], (about["plays"], about["next_checkpoint"])
+        if not all(type(count) is int and count >= 0 for count in counts) or len(rows) != saved.updates:
+            raise ValueError("its counters are not what they can be")
+        ledger = {name: dict(about["ledger"][name]) for name in ("totals", "booked")}
+        costs = [value for table in ledger.values() for value in table.values()]
+        points = [value for point in curve for value in point.values() if value is not None]
+        if not all(map(is_number, [*costs, *points])):
+            raise ValueError("its costs or its curve hold what is no finite number")
+        if not all(value is None or isinstance(value, int | float) for row in rows for value in row.values()):
+            raise ValueError("its ledger holds what is no number")
+        if not isinstance(about["instructions"], str):
+            raise TypeError("its instructions are no text")
         version, numbers, gauss = about["rng"]
+        random.Random().setstate((version, tuple(numbers), gauss))
         session.rng.setstate((version, tuple(numbers), gauss))
-        self._logged = len(session.log)
+        session.ledger.restore(ledger, rows)
+        session.curve, session.log = curve, log
+        session.plays, session.next_checkpoint = counts
+        self._logged = len(log)
 
     def resumable(self, ask: Callable[[], State | None], weights: bool) -> State | None:
         """See `algorithms.api.Session`."""
-        from policies.weights import put_weights
+        from policies.weights import all_finite, put_weights
 
         self._ask, self._weights = ask, weights
         saved, self.saved = self.saved, None
         if saved is None or not saved.updates:
             return None
         if weights:
-            found = {name: tensor for name, tensor in saved.tensors.items() if name.startswith(WEIGHTS)}
-            put_weights(self.session.policy, {name.removeprefix(WEIGHTS): each for name, each in found.items()})
+            named = {name: tensor for name, tensor in saved.tensors.items() if name.startswith(WEIGHTS)}
+            found = {name.removeprefix(WEIGHTS): tensor for name, tensor in named.items()}
+            try:
+                require(all_finite(found), "they hold NaN or infinity")
+                put_weights(self.session.policy, found)
+            except ValueError as error:
+                unfit = f"the weights saved after update {saved.updates} cannot be used ({error})"
+                raise RunFailed(f"{unfit}; force=true makes the run again from its start") from None
         self.session.policy.instructions = saved.about["instructions"]
         state: State = unpack(saved.about[ALGORITHM], saved.tensors)
         return state
@@ -113,4 +149,6 @@ class Saving:
 
     def left(self) -> str:
         """What a run that ends here leaves, for a message."""
-        return f"the state after update {self._last} is kept, and the same command goes on from it"
+        if self.states is not None and not self.states.folder.is_dir():
+            return "no state is kept"
+        return f"the state after update {self._last} is kept, and the same command resumes from it"

@@ -1,37 +1,43 @@
-"""What a run needs to go on: written after each update, read when the same command is given again.
+"""What a run needs to resume: written after each update, read when the same command is given again.
 
-    state/log.jsonl                         one line an update, only ever appended to: its row of the ledger, and what
-                                            the algorithm logs
-    state/0.safetensors .. 2.safetensors    the last three states: counters and generators as JSON, weights and whatever
-                                            tensors the algorithm hands over; each says how much of the log is its own
+    state/log.jsonl             one line an update, only ever appended to: its row of the ledger, and what the algorithm
+                                logs
+    state/00000012.safetensors  the state after update 12, and the one before it: counters and generators as JSON in the
+                                metadata, weights and whatever tensors the algorithm hands over
 
-A state is written over the oldest of the three, so that two whole ones lie beside it at any moment. The newest whose
-own checksum and whose log's checksum are right is the one to go on from. Nothing here is ever unpickled.
+A state is a new file, synced before it takes its name; the oldest of three goes after that. Each says how much of the
+log is its own, and holds a checksum of its tensors and one of its part of the log. The newest that is whole is the one
+to resume from. Nothing here is ever unpickled.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import xxhash
 
-from benchmarks.records.disk import open_file, remove_folder, sync_folder
+from benchmarks.records.disk import open_file, remove_folder, settle_file, sync_folder
 from benchmarks.records.record import STATE
-from benchmarks.records.tensor_file import read_about, read_tensors, write_tensors
-from benchmarks.wording import one_line
+from benchmarks.wording import memory, one_line
+from tasks.files import read_file
 
 if TYPE_CHECKING:
     import torch
 
 LOG = "log.jsonl"
-SLOTS = 3
-VERSION = 1
+LARGEST_LOG = 2**30
+"""Bytes: some million updates."""
+NAME = re.compile(r"(\d{8})\.safetensors")
+KEPT = 2
+VERSION = 2
 TENSOR = "tensor "
 """What a tensor is in the JSON part: this and its name."""
 
@@ -53,48 +59,46 @@ class StateStore:
     Args:
         record: its folder.
         allowed: raises where this process must no longer write there.
-        saved: is called after each state.
-
-    The run is told to wait for the disk one state late: a state survives the end of its process at once, and a power
-    cut as soon as the disk has it, which is asked for in the background.
+        writable: whether this process owns the run; where it does not, saving and removing do nothing.
     """
 
-    def __init__(
-        self, record: Path, allowed: Callable[[], None] = lambda: None, saved: Callable[[], None] = lambda: None
-    ) -> None:
-        self.folder = record / STATE
-        self.allowed, self.saved = allowed, saved
-        self.last: tuple[int, str] | None = None
-        """The newest state that is known to be whole: updates, and the name of its file."""
+    def __init__(self, record: Path, allowed: Callable[[], None] = lambda: None, *, writable: bool = True) -> None:
+        self.folder, self.allowed, self.writable = record / STATE, allowed, writable
         self.damage: list[str] = []
         """What `newest` could not use, and why."""
-        self._next = 0
         self._log_size, self._log_check = 0, xxhash.xxh3_128()
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="state")
-        self._waiting: Future[None] | None = None
 
     def exist(self) -> bool:
-        """Whether there is anything to go on from, whole or not."""
-        return any(self._slot(slot).exists() for slot in range(SLOTS))
+        """Whether there is anything to resume from, whole or not."""
+        return bool(self._names())
 
-    def claimed(self) -> int:
-        """The most updates that a state says it holds, whole or not; -1 where there is none."""
-        return max(map(self._claim, range(SLOTS)))
+    def newest(self, restore: Callable[[Saved], None] = lambda saved: None) -> Saved | None:
+        """The newest state that is whole; what the log says after it is forgotten. Where none is, all are removed.
 
-    def newest(self) -> Saved | None:
-        """The newest state that is whole; later ones, and what the log says after it, are forgotten."""
+        Args:
+            restore: takes a state over, or raises, and changes nothing, where it makes no sense.
+        """
         self.damage.clear()
         if self.folder.is_symlink():  # Whoever made that wants us to write somewhere else.
             self.remove()
-        log = self._read_log()
-        claimed = {slot: self._claim(slot) for slot in range(SLOTS)}
-        for slot in sorted(range(SLOTS), key=lambda slot: claimed[slot], reverse=True):
-            saved = self._read(slot, log) if claimed[slot] >= 0 else None
-            if saved:
-                self._next = (slot + 1) % SLOTS
-                self.last = saved.updates, self._slot(slot).name
-                self._cut_log(log[: saved.about["log_bytes"]])
-                return saved
+        try:
+            log = read_file(self.folder / LOG, LARGEST_LOG, follow=False)
+        except OSError as error:
+            log = b""
+            if not isinstance(error, FileNotFoundError):
+                self._note_damage(LOG, error)
+        for name in self._names():
+            # Damaged files make JSON, safetensors and whoever takes them over raise nearly anything.
+            try:
+                saved = self._read(name, log)
+                restore(saved)
+            except Exception as error:
+                self._note_damage(name, error)
+                continue
+            mine = log[: saved.about["log_bytes"]]
+            self._log_size, self._log_check = len(mine), xxhash.xxh3_128(mine)
+            return saved
+        self.remove()
         return None
 
     def save(
@@ -104,110 +108,138 @@ class StateStore:
         tensors: Mapping[str, torch.Tensor],
         log: Sequence[Mapping[str, Any]],
     ) -> None:
-        """Write a state.
+        """Write a state, and wait until the disk has it.
 
         Args:
             updates: that the run has made.
             about: what JSON can hold.
-            tensors: by name.
+            tensors: by name, on any device.
             log: entries since the last state.
 
         Raises:
-            OSError: the disk is full, or refuses this state or the one before; older ones are as they were.
+            OSError: the disk is full, or refuses; older states are as they were.
         """
+        if not self.writable:
+            return
         self.allowed()
-        self.wait()
-        new = not self.folder.exists()
-        self.folder.mkdir(exist_ok=True)
+        if self.folder.is_symlink():
+            raise OSError(errno.ELOOP, "it is reached through a symbolic link")
+        if not self.folder.exists():
+            self.folder.mkdir()
+            sync_folder(self.folder.parent)
         lines = b"".join(json.dumps(entry).encode() + b"\n" for entry in log)
         size, check = self._log_size + len(lines), self._log_check.copy()
         check.update(lines)
-        log_path, path = self.folder / LOG, self._slot(self._next)
-        with os.fdopen(open_file(log_path, os.O_RDWR | os.O_CREAT), "r+b") as stream:
+        with os.fdopen(open_file(self.folder / LOG, os.O_RDWR | os.O_CREAT), "r+b") as stream:
             stream.seek(self._log_size)
             stream.write(lines)
             stream.truncate()
+            stream.flush()
+            os.fsync(stream.fileno())
         belongs = {"version": VERSION, "updates": updates, "log_bytes": size, "log_check": check.hexdigest()}
-        new |= not path.exists()
-        write_tensors(path, {**about, **belongs}, tensors)
+        write_state(self.folder / f"{updates:08d}.safetensors", {**about, **belongs}, tensors)
         self._log_size, self._log_check = size, check
-        self._next = (self._next + 1) % SLOTS
-        self.last = updates, path.name
-        self._waiting = self._disk.submit(_sync, [log_path, path], [self.folder, self.folder.parent] if new else [])
-        self.saved()
-
-    def wait(self) -> None:
-        """Wait until the disk has the last state.
-
-        Raises:
-            OSError: it refuses.
-        """
-        waiting, self._waiting = self._waiting, None
-        if waiting:
-            waiting.result()
-
-    def close(self) -> None:
-        """End the background thread."""
-        self._disk.shutdown()
+        for name in self._names()[KEPT:]:
+            (self.folder / name).unlink()
 
     def remove(self) -> None:
         """Forget all states."""
-        self._waiting = None
-        remove_folder(self.folder)
-        self._next, self.last = 0, None
+        if self.writable:
+            remove_folder(self.folder)
         self._log_size, self._log_check = 0, xxhash.xxh3_128()
 
-    def _slot(self, number: int) -> Path:
-        return self.folder / f"{number}.safetensors"
+    def _names(self) -> list[str]:
+        """Of the states, the newest first."""
+        if self.folder.is_symlink() or not self.folder.is_dir():
+            return []
+        return sorted((path.name for path in self.folder.iterdir() if NAME.fullmatch(path.name)), reverse=True)
 
-    def _read_log(self) -> bytes:
-        try:
-            with os.fdopen(open_file(self.folder / LOG, os.O_RDONLY), "rb") as stream:
-                return stream.read()
-        except OSError:
-            return b""
+    def _read(self, name: str, log: bytes) -> Saved:
+        about, tensors = read_state(self.folder / name)
+        if about["version"] != VERSION:
+            raise ValueError(f"it is of version {about['version']}, and {VERSION} is read")
+        size, updates = about["log_bytes"], about["updates"]
+        if type(size) is not int or not 0 <= size <= len(log) or updates != int(name.partition(".")[0]):
+            raise ValueError("it says what cannot be")
+        mine = log[:size]
+        if xxhash.xxh3_128(mine).hexdigest() != about["log_check"]:
+            raise ValueError(f"{LOG} is damaged")
+        return Saved(updates, about, tensors, [json.loads(line) for line in mine.splitlines()])
 
-    def _claim(self, slot: int) -> int:
-        """The number of updates that a file says it holds, before it is read as a whole; -1 where it says nothing."""
-        path = self._slot(slot)
-        try:
-            return int(read_about(path)["updates"])
-        except FileNotFoundError:
-            return -1
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            self._note_damage(path, error)
-            return -1
-
-    def _read(self, slot: int, log: bytes) -> Saved | None:
-        path = self._slot(slot)
-        try:
-            about, tensors = read_tensors(path)
-            if about["version"] != VERSION:
-                raise ValueError(f"it is of version {about['version']}, and this is {VERSION}")
-            mine = log[: about["log_bytes"]]
-            if xxhash.xxh3_128(mine).hexdigest() != about["log_check"]:
-                raise ValueError(f"{LOG} is damaged")
-            return Saved(int(about["updates"]), about, tensors, [json.loads(line) for line in mine.splitlines()])
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            self._note_damage(path, error)
-            return None
-
-    def _note_damage(self, path: Path, error: Exception) -> None:
-        self.damage.append(one_line(f"{STATE}/{path.name}: {error}"))
-
-    def _cut_log(self, log: bytes) -> None:
-        self._log_size, self._log_check = len(log), xxhash.xxh3_128(log)
+    def _note_damage(self, name: str, error: Exception) -> None:
+        self.damage.append(one_line(f"{STATE}/{name}: {str(error)[:200] or type(error).__name__}"))
 
 
-def _sync(files: Sequence[Path], folders: Sequence[Path]) -> None:
-    for file in files:
-        handle = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    for folder in folders:
-        sync_folder(folder)
+def write_state(path: Path, about: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write tensors and a JSON object as one safetensors file, in the place of another if there is one.
+
+    Raises:
+        OSError: the disk is full, or refuses; the file is as it was.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    whole: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        found = tensor.detach().cpu().contiguous()
+        size, shared = found.numel() * found.element_size(), found.data_ptr() in {t.data_ptr() for t in whole.values()}
+        # save_file refuses views and tensors that share memory.
+        whole[name] = found.clone() if size and (shared or found.untyped_storage().nbytes() != size) else found
+    text = json.dumps(about)
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        save_file(whole, part, {"about": text, "check": _checksum(text, whole)})
+        settle_file(part)
+        part.replace(path)
+    except SafetensorError as error:
+        part.unlink(missing_ok=True)
+        full = "No space left" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, os.strerror(errno.ENOSPC) if full else str(error)) from None
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def read_state(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Read such a file.
+
+    Returns:
+        The object, and the tensors on the CPU.
+
+    Raises:
+        ValueError: it is not such a file, or not whole.
+        OSError: it cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    handle = open_file(path, os.O_RDONLY)  # A regular file, and no link.
+    size = os.fstat(handle).st_size
+    os.close(handle)
+    if size > psutil.virtual_memory().available:
+        raise ValueError(f"it is larger than the memory that is free ({memory(size)})")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+    text = metadata.get("about", "")
+    if metadata.get("check") != _checksum(text, tensors):
+        raise ValueError("its checksum is another")
+    return dict(json.loads(text)), tensors
+
+
+def _checksum(text: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    """Of the object and every tensor's name, type, shape and bytes; safetensors has none."""
+    import torch
+
+    digest = xxhash.xxh3_128(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def pack(value: Any, tensors: dict[str, torch.Tensor], name: str) -> Any:

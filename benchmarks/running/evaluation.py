@@ -1,47 +1,24 @@
-"""Measuring a policy on held-out problems: the same problems, samples and seeds for every algorithm."""
+"""Measuring a policy on a split: the same problems, samples and seeds for every algorithm of a run's seed."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.api import Problem, Split, Task
-from tasks.errors import require
+from benchmarks.config.evaluate import EvaluateConfig
+from tasks.api import Split, Task
 
 if TYPE_CHECKING:
     from policies.api import PlayCost, Rollout
     from policies.language_model import LanguageModel
 
-EVALUATION_SEED = {"val": 20_000, "test": 30_000}
-
-
-@dataclass(kw_only=True)
-class EvaluateConfig:
-    """conf/evaluate/NAME.yaml."""
-
-    name: str = "default"
-    val_problems: int | None = 64
-    """Problems per point of the learning curve; None is all of them."""
-    val_samples: int = 1
-    """Episodes per val problem."""
-    test_problems: int | None = None
-    """Problems of the one test evaluation; None is all of them."""
-    test_samples: int = 2
-    """Episodes per test problem."""
-    temperature: float = 1.0
-    """Of the evaluation's sampling; 0 is greedy."""
-    greedy: bool = True
-    """Whether test problems are also played once each at temperature 0."""
-    batch_size: int = 256
-    """Episodes played side by side, while improving too: a matter of memory and speed."""
-
-    def __post_init__(self) -> None:
-        for name in ("val_problems", "val_samples", "test_problems", "test_samples", "batch_size"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"evaluate.{name}={value} must be at least 1")
-        require(self.temperature >= 0, f"evaluate.temperature={self.temperature:g} must be 0 (greedy) or above")
+FIRST_SEED: dict[Split, int] = {"train": 10_000, "val": 20_000, "test": 30_000}
+SEEDS = 10_000
+"""Runs whose seeds are equal modulo this one share evaluation noise. Evaluation seeds are below 40,000 and those of
+`RunSession.play` above a million: no evaluation repeats the draws of training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +28,17 @@ class Evaluation:
     rollouts: list[Rollout]
     metrics: dict[str, float]
     cost: PlayCost
+    temperature: float = 1.0
+
+    @property
+    def solved(self) -> float:
+        """Share of the episodes that were solved."""
+        return self.metrics["solved"]
 
 
-def spread(problems: Sequence[Problem], count: int | None) -> list[Problem]:
-    """`count` problems at even distances: a fixed choice that covers an ordered list."""
-    if count is None or count >= len(problems):
-        return list(problems)
-    return [problems[index * len(problems) // count] for index in range(count)]
+def evaluation_seed(split: Split, seed: int) -> int:
+    """Of the draws on a split in a run with this seed: the same for every algorithm, another for every seed."""
+    return FIRST_SEED[split] + seed % SEEDS
 
 
 def evaluate(
@@ -65,19 +46,28 @@ def evaluate(
     task: Task,
     split: Split,
     config: EvaluateConfig,
+    seed: int,
     *,
-    greedy: bool = False,
+    temperature: float = 1.0,
+    samples: int = 1,
 ) -> Evaluation:
-    """Play held-out problems and average the task's metrics over episodes; greedily, once each, if asked."""
+    """Play a split's problems and average the task's metrics over episodes.
+
+    Args:
+        policy: whose weights and instructions are measured.
+        task: whose problems they are.
+        split: which of them.
+        config: how many of them, and how many side by side.
+        seed: the run's.
+        temperature: of the sampling; at 0 each problem is played once.
+        samples: episodes per problem.
+    """
     from policies.api import Sampling
 
-    wanted, samples = (
-        (config.val_problems, config.val_samples) if split == "val" else (config.test_problems, config.test_samples)
-    )
-    problems = spread(task.problems(split), wanted)
-    sampling = Sampling(temperature=0.0 if greedy else config.temperature, batch_size=config.batch_size)
-    rollouts, cost = policy.play(task, problems, 1 if greedy else samples, sampling, EVALUATION_SEED[split])
-    return Evaluation(rollouts, average(task, rollouts), cost)
+    sampling = Sampling(temperature=temperature, batch_size=config.batch_size)
+    problems = config.problems(task, split)
+    rollouts, cost = policy.play(task, problems, samples if temperature else 1, sampling, evaluation_seed(split, seed))
+    return Evaluation(rollouts, average(task, rollouts), cost, temperature)
 
 
 def average(task: Task, rollouts: Sequence[Rollout]) -> dict[str, float]:
@@ -90,6 +80,44 @@ def average(task: Task, rollouts: Sequence[Rollout]) -> dict[str, float]:
             row[f"reward/{component.name}"] = sum(verdict.rewards[component.name] for verdict in rollout.verdicts)
         rows.append(row)
     return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+
+
+def outcome_rows(
+    task: Task, rollouts: Sequence[Rollout], stage: str, mode: str, temperature: float
+) -> list[dict[str, Any]]:
+    """Rows of outcomes.parquet: what `sample_rows` says without texts, one row per episode.
+
+    Args:
+        task: whose problems were played.
+        rollouts: of one evaluation.
+        stage: `base` or `final`.
+        mode: `sampled`, `greedy` or `tstar`.
+        temperature: of the sampling.
+
+    Returns:
+        Columns stage, mode, temperature, problem, sample, solved, score, `reward/NAME` per component (its sum over the
+        episode), and `metric/NAME` per task metric.
+    """
+    rows = []
+    counts: Counter[str] = Counter()
+    for rollout in rollouts:
+        verdicts = rollout.verdicts
+        rewards = {f"reward/{c.name}": float(sum(v.rewards[c.name] for v in verdicts)) for c in task.components}
+        rows.append(
+            {
+                "stage": stage,
+                "mode": mode,
+                "temperature": temperature,
+                "problem": rollout.problem.id,
+                "sample": counts[rollout.problem.id],
+                "solved": rollout.solved,
+                "score": float(sum(task.score(verdict) for verdict in verdicts)),
+                **rewards,
+                **{f"metric/{name}": value for name, value in task.metrics(verdicts).items()},
+            }
+        )
+        counts[rollout.problem.id] += 1
+    return rows
 
 
 def sample_rows(task: Task, rollouts: Sequence[Rollout], stage: str) -> list[dict[str, Any]]:

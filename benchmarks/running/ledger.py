@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from benchmarks.config.budget import Prices
+
 APART = ("warmstart", "evaluate", "load", "record")
 """Phases that are not charged to the algorithm: what went before it, evaluating, loading, and writing the record."""
 PHASES = ("rollout", "score", "update", "reflect", "other", *APART)
@@ -20,16 +22,6 @@ METERED = ("wall_s", "cpu_s", "gpu_s", "energy_j")
 """What runs by itself while a phase lasts, where this machine has a meter for it."""
 VARIABLE = (*METERED, "flops_per_s", "mfu", "dollars", "peak_host_bytes", "peak_device_bytes")
 """Endings of the columns in which two runs of one seed on one machine may differ."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prices:
-    """Dollars; None where nobody said."""
-
-    per_hour: float | None = None
-    """Of this machine, per hour outside `APART`."""
-    per_remote_token: float | None = None
-    """Of a remote reflector, per token read or written."""
 
 
 @dataclass(slots=True)
@@ -59,15 +51,15 @@ class Ledger:
             self._read[f"{self._stack[-1]}/{name}"] += readings[name] - mark
         self._marks = readings
 
-    def lend(self) -> dict[str, float]:
+    def drain(self) -> dict[str, float]:
         """What this process's meters, not its clock, read since the last call: `PHASE/METER`."""
         self._tick()
         read = {key: value for key, value in self._read.items() if not key.endswith("/wall_s")}
         self._read.clear()
         return read
 
-    def take_in(self, read: Mapping[str, float]) -> None:
-        """Book what another process of the same run lent."""
+    def merge(self, read: Mapping[str, float]) -> None:
+        """Book what another process of the same run drained."""
         for key, value in read.items():
             self.totals[key] += value
 
@@ -136,7 +128,7 @@ class Ledger:
         return {"totals": dict(self.totals), "booked": self._booked}
 
     def restore(self, state: Mapping[str, Mapping[str, float]], rows: Iterable[dict[str, float | None]]) -> None:
-        """Go on from an earlier process's state and rows; what was booked in this one until now is added."""
+        """Resume from an earlier process's state and rows; what was booked in this one until now is added."""
         for key, value in state["totals"].items():
             self.totals[key] += value
         self._booked = dict(state["booked"])
@@ -181,6 +173,15 @@ class Ledger:
     def _counts(self, phase: str) -> bool:
         """Whether a phase is charged to the algorithm."""
         return phase not in APART or phase in self.charged
+
+    def means(self, prefix: str) -> dict[str, float]:
+        """Means of the columns with a prefix over the updates that have them, by the rest of the columns' names."""
+        found: dict[str, list[float]] = defaultdict(list)
+        for row in self.rows:
+            for key, value in row.items():
+                if key.startswith(prefix) and value is not None:
+                    found[key.removeprefix(prefix)].append(value)
+        return {name: sum(values) / len(values) for name, values in found.items()}
 
     def phases(self) -> dict[str, float]:
         """Wall seconds by phase up to now; they sum to the run's wall time."""

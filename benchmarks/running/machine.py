@@ -16,7 +16,7 @@ import torch
 from benchmarks.running.energy import energy_meter
 from benchmarks.running.manifest import device_name
 
-SIZES = {"cpu": (256, 512, 1024), "cuda": (4096, 8192)}
+ON_CPU, ON_GPU = (256, 512, 1024), (4096, 8192)
 """Widths of the square matrices whose product is timed."""
 SECONDS = 0.3
 """For each size."""
@@ -26,10 +26,10 @@ def meters(device: torch.device) -> dict[str, Callable[[], float]]:
     """The ledger's meters: CPU seconds of all threads of this process, and where there is one, the GPU's seconds
     and the energy. Reading the first waits for the GPU, so that work is booked to the phase that asked for it."""
     found: dict[str, Callable[[], float]] = {}
-    if device.type == "cuda":
+    if device.type != "cpu":
 
         def held() -> float:
-            torch.cuda.synchronize(device)
+            torch.accelerator.synchronize(device)
             return time.perf_counter()
 
         found["gpu_s"] = held
@@ -53,7 +53,7 @@ def peak_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
     file = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "grpo-bench" / "peak_flops_per_s.json"
     known = _known(file)
     if key not in known:
-        known[key] = max(_product_rate(size, device, dtype) for size in SIZES[device.type])
+        known[key] = max(_product_rate(size, device, dtype) for size in (ON_CPU if device.type == "cpu" else ON_GPU))
         _keep(file, known)
     return known[key]
 
@@ -64,12 +64,12 @@ def _product_rate(size: int, device: torch.device, dtype: torch.dtype) -> float:
     out = a @ a
     best, end = float("inf"), time.perf_counter() + SECONDS
     while time.perf_counter() < end:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
         began = time.perf_counter()
         torch.mm(a, a, out=out)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
         best = min(best, time.perf_counter() - began)
     return 2.0 * size**3 / best
 

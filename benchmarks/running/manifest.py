@@ -47,7 +47,10 @@ def describe(policy: LanguageModel) -> dict[str, Any]:
     """What the manifest says of a loaded policy and where it runs."""
     import torch
 
+    from policies.chat import DATE
+
     return {
+        "chat_date": f"{DATE:%Y-%m-%d}",
         "device": device_name(policy.device),
         "processes": ranks.count(),
         "threads": torch.get_num_threads(),

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from algorithms.policy_gradient import PolicyGradient
 from benchmarks.wording import memory
 from policies.source import Source, offline_ways
-from tasks.api import Task
-from tasks.errors import BadInput
+from tasks.api import SPLITS, Task
+from tasks.errors import BadInput, require
 
 if TYPE_CHECKING:
     from benchmarks.config.schema import RunConfig
@@ -28,17 +28,18 @@ EXPANDED = 32
 
 
 def refuse_unfit(config: RunConfig, source: Source, task: Task) -> None:
-    """Refuse what this machine cannot do.
+    """Refuse what this machine cannot do, and a task that leaves nothing to do.
 
     Raises:
-        BadInput: no such device or numbers, or less free memory than is certainly needed.
+        BadInput: a split without problems, no such device or numbers, or less free memory than is certainly needed.
     """
+    for split in SPLITS:
+        way = f"raise task.{split}" if split != "train" else "lower task.val and task.test"
+        require(len(task.problems(split)) > 0, f"task={task.name} has no {split} problems; {way}, or give it more")
     from policies.adapter import check_quantisation
-    from policies.language_model import choose_device, choose_dtype
     from policies.memory import free_memory
 
-    device = choose_device(config.policy.device)
-    choose_dtype(config.policy.dtype, device, trained=config.adapter is None)
+    device, _ = config.device, config.dtype  # Asking for them refuses what is not there.
     if config.adapter is not None and config.adapter.quantised:
         check_quantisation(device)
     free, total = free_memory(device)
@@ -64,11 +65,10 @@ def refuse_unfit_warm_start(config: RunConfig, source: Source, task: Task) -> No
     Raises:
         BadInput: less free memory than is certainly needed.
     """
-    from policies.language_model import choose_device
     from policies.memory import free_memory
 
     assert config.warmstart is not None
-    device = choose_device(config.policy.device)
+    device = config.device
     free, total = free_memory(device)
     certain = warm_start_need(config, source, task).certain
     if certain > free:
@@ -88,12 +88,12 @@ def _told(certain: float, free: float, total: float) -> str:
 def warm_start_need(config: RunConfig, source: Source, task: Task) -> Need:
     """What making the warm start needs on the device, by formula."""
     from policies.adapter import AdapterConfig
-    from policies.language_model import choose_device, choose_dtype, trains_in_bf16
+    from policies.devices import choose_dtype, trains_in_bf16
     from policies.memory import Load, need, skeleton
 
     warm = config.warmstart
     assert warm is not None
-    device = choose_device(config.policy.device)
+    device = config.device
     adapter = None if warm.lora_rank is None else AdapterConfig(rank=warm.lora_rank)
     longest = widest(config, task).longest
     return need(
@@ -113,14 +113,14 @@ def updates_weights(config: RunConfig) -> bool:
 
 def memory_need(config: RunConfig, source: Source, task: Task) -> Need:
     """What a run needs on its device, by formula."""
-    from policies.language_model import choose_device, choose_dtype, trains_in_bf16
+    from policies.devices import trains_in_bf16
     from policies.memory import need, skeleton
 
-    device = choose_device(config.policy.device)
+    device = config.device
     return need(
         skeleton(source, config.adapter, offline_ways(config.policy)),
         widest(config, task),
-        dtype=choose_dtype(config.policy.dtype, device, trained=config.adapter is None),
+        dtype=config.dtype,
         bf16=trains_in_bf16(config.policy.dtype, device),
         adapter=config.adapter,
         device=device.type,
@@ -150,11 +150,10 @@ def widest(config: RunConfig, task: Task) -> Load:
 
 def memory_lines(config: RunConfig, source: Source, task: Task) -> list[str]:
     """What `run --dry-run` says of memory."""
-    from policies.language_model import choose_device
     from policies.memory import free_memory
 
     found = memory_need(config, source, task)
-    free, _ = free_memory(choose_device(config.policy.device))
+    free, _ = free_memory(config.device)
     parts = [("weights", found.weights), ("gradients", found.gradients), ("optimiser", found.optimiser)]
     told = ", ".join(f"{name} {memory(size)}" for name, size in parts if size)
     train = f"{memory(found.update)} more to train on and " if found.update else ""
@@ -169,3 +168,33 @@ def memory_lines(config: RunConfig, source: Source, task: Task) -> list[str]:
         knobs = "evaluate.batch_size and policy.micro_batch_size"
         lines.append(f"memory may run out: lower {knobs}, or set batch.gradient_checkpointing=true")
     return lines
+
+
+def asks_endpoint(config: RunConfig) -> bool:
+    """Whether the algorithm reflects on another machine: FLOPs are unknown there, and tokens have a price."""
+    return bool(config.algorithm_class.asks_endpoint(config.algo))
+
+
+def refuse_unmeasurable(config: RunConfig) -> None:
+    """Refuse limits that this run could not hold to, before anything is loaded.
+
+    Raises:
+        BadInput: joules without a meter; FLOPs, or dollars without a price per token, of a remote reflector.
+    """
+    limits = config.budget.limits()
+    if asks_endpoint(config):
+        require(
+            "flops" not in limits,
+            f"budget.flops={limits.get('flops', 0):g}: the FLOPs of a remote reflector are unknown; "
+            "limit rollouts, tokens, updates or seconds (budget.flops=null)",
+        )
+        require(
+            "dollars" not in limits or config.budget.price_per_million_tokens is not None,
+            "budget.dollars needs budget.price_per_million_tokens where the reflector is an endpoint",
+        )
+    if "joules" in limits:
+        from benchmarks.running.energy import energy_meter, missing_meter
+
+        device = config.device
+        if energy_meter(device) is None:
+            raise BadInput(f"budget.joules={limits['joules']:g}: {missing_meter(device)}; set another limit")

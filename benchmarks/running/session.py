@@ -1,4 +1,4 @@
-"""What one run lends to its algorithm: problems, budget, ledger, and the evaluations of its learning curve."""
+"""What one run gives its algorithm: problems, budget, ledger, and the evaluations of its learning curve."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from benchmarks.resume.saving import Saving
 from benchmarks.resume.state import StateStore
 from benchmarks.running.evaluation import Evaluation, evaluate
 from benchmarks.running.ledger import Ledger
+from benchmarks.running.no_signal import no_signal
 from benchmarks.running.progress import Progress
-from benchmarks.running.silence import silence
 from policies import ranks
 from tasks.api import Problem, Split, Task
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from policies.language_model import LanguageModel
 
 SEED_STRIDE = 1_000_003
-"""Distance between the seeds of two calls of `play`; evaluation seeds lie far below."""
+"""Distance between the `play` seeds of two runs; evaluation seeds are below 40,000."""
 
 
 class RunSession:
@@ -49,11 +49,14 @@ class RunSession:
         self.rng = random.Random(f"algorithm {config.seed}")
         self.ledger = ledger or Ledger()
         self.curve: list[dict[str, float | None]] = []
+        self.known_start: dict[str, float] | None = None
+        """Metrics of the curve's first point, where another run has measured them."""
+        self.start_instructions = ""
         self.stopped_by = ""
         self.log: list[Any] = []
         self.plays = 0
         self.next_checkpoint = 1
-        self.saving = Saving(self, states, config.save_every_s)
+        self.saving = Saving(self, states, config.results.save_every_s)
         self._returning = ExitStack()
 
     # What an algorithm may use.
@@ -140,8 +143,8 @@ class RunSession:
             share, _ = self.config.budget.share(spent)
             self.saving.update_done(last=share >= 1)
             self.progress.step(len(self.ledger.rows), share, spent, metrics)
-            if said := silence(self.ledger.rows, self.config):
-                self.progress.say(said)
+            if message := no_signal(self.ledger.rows, self.config):
+                self.progress.say(message)
         self._evaluate_where_due(share)
 
     def _evaluate_where_due(self, share: float) -> None:
@@ -168,9 +171,14 @@ class RunSession:
 
     def begin(self) -> None:
         """The curve's point at cost 0, unless an earlier process has it."""
-        if not self.curve:
+        self.start_instructions = self.policy.instructions
+        if self.curve:
+            return
+        if self.known_start is None:
             self.checkpoint()
-            self.saving.save()
+        else:
+            self._add_point(self.known_start)
+        self.saving.save()
 
     @contextmanager
     def improving(self) -> Iterator[None]:
@@ -185,23 +193,36 @@ class RunSession:
 
     def checkpoint(self) -> None:
         """Evaluate on val, off the clock, and put what was measured so far on disk."""
-        found = self.measure(self.policy, "val")
-        spent = self.ledger.spent()
-        self.curve.append({**{f"spent/{name}": value for name, value in spent.items()}, **found.metrics})
+        self._add_point(self.measure(self.policy, "val", samples=self.config.evaluate.val_samples).metrics)
+
+    def _add_point(self, metrics: Mapping[str, float]) -> None:
+        # Seconds of the device, unlike those on the clock, do not count what else the machine was doing.
+        device = self.ledger.total("gpu_s" if "gpu_s" in self.ledger.meters else "cpu_s")
+        spent = self.ledger.spent() | {"device_seconds": device}
+        self.curve.append({**{f"spent/{name}": value for name, value in spent.items()}, **metrics})
         with self.ledger.phase("record"):
-            self.progress.evaluated(found.metrics)
+            self.progress.evaluated(metrics)
             self.save()
 
     def add_up(self) -> None:
         """Have the first process's ledger book what the other processes' meters read."""
-        for read in ranks.gather(self.ledger.lend())[1:]:
-            self.ledger.take_in(read)
+        for read in ranks.gather(self.ledger.drain())[1:]:
+            self.ledger.merge(read)
 
-    def measure(self, policy: LanguageModel, split: Split, *, greedy: bool = False) -> Evaluation:
-        """Evaluate a policy; its time and cost are booked to `evaluate`."""
+    def measure(
+        self,
+        policy: LanguageModel,
+        split: Split,
+        *,
+        temperature: float = 1.0,
+        samples: int = 1,
+        task: Task | None = None,
+    ) -> Evaluation:
+        """Evaluate a policy, on the run's task unless another is named; time and cost are booked to `evaluate`."""
         self.progress.phase(f"evaluate {split}")
+        config, task = self.config.evaluate, task or self.task
         with self.ledger.phase("evaluate"):
-            found = evaluate(policy, self.task, split, self.config.evaluate, greedy=greedy)
+            found = evaluate(policy, task, split, config, self.seed, temperature=temperature, samples=samples)
         self._book("evaluate", found.cost)
         return found
 

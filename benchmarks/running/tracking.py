@@ -10,38 +10,17 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.errors import BadInput, require
+from benchmarks.config.settings import NO_TRACKER
+from tasks.errors import BadInput
 
 if TYPE_CHECKING:
     from benchmarks.config.schema import RunConfig
 
-NONE = "none"
-NEEDED = {
-    "tensorboard": ("tensorboard",),
-    "trackio": ("trackio",),
-    "wandb": ("wandb",),
-    "mlflow": ("mlflow", "sqlalchemy", "alembic"),
-}
-"""The packages that each tracker needs."""
 PROJECT = "grpo-bench"
 """What runs are grouped under where a tracker groups them."""
-
-
-def check_tracking(name: object) -> str:
-    """The name of a tracker that can be used.
-
-    Raises:
-        BadInput: no such tracker, or a package that it needs is not installed.
-    """
-    require(name in (NONE, *NEEDED), f"tracking={name}: use one of {', '.join((NONE, *NEEDED))}")
-    missing = [package for package in NEEDED.get(str(name), ()) if find_spec(package) is None]
-    install = f"pip install {' '.join(missing)}"
-    require(not missing, f"tracking={name}: {', '.join(missing)} not installed; {install}, or leave tracking=none")
-    return str(name)
 
 
 class Tracker:
@@ -58,7 +37,7 @@ class Tracker:
 
     def __init__(self, name: str, config: RunConfig, run: str) -> None:
         self.name = name
-        folder = (config.results.parent / "tracking").absolute()
+        folder = (config.results.folder.parent / "tracking").absolute()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.tracker = _tracker(name, folder, run)
@@ -80,7 +59,7 @@ class Tracker:
 
 def open_tracker(config: RunConfig, run: str) -> Tracker | None:
     """The tracker that a run asks for."""
-    return None if config.tracking == NONE else Tracker(config.tracking, config, run)
+    return None if config.tracking == NO_TRACKER else Tracker(config.tracking, config, run)
 
 
 def _tracker(name: str, folder: Path, run: str) -> Any:

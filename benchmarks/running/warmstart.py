@@ -1,62 +1,38 @@
 """Warm starts: supervised fine-tuning before any algorithm begins, made once and shared by all runs that ask for it.
 
-A warm start is a folder that `load_policy` reads like any other, in `.warmstarts` beside the records; where they go to
-a store, it is shared through it. Its name is a hash of all that decides what is in it: the base policy's files, the
-transcripts, the instructions, the settings, the libraries. What it cost stands in `warmstart.json`, and is booked to
-the phase `warmstart` of every run that starts from it, whether that run made it or found it.
+A warm start is a folder that `load_policy` reads like any other, in `.warmstarts` beside the records. Its name is a
+hash of all that decides what is in it: the base policy's files, the transcripts, the instructions, the settings, the
+libraries. `warmstart.json` holds the hash of every other file, and one that is not whole is made again. What it cost
+stands there too, and is booked to the phase `warmstart` of every run that starts from it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.records.disk import open_file, remove_folder, replace_file, settle_files, sync_folder
+from benchmarks.records.reading import is_number
 from benchmarks.running.ledger import METERED, Ledger
-from benchmarks.running.warmstart_store import FOLDER, settle_warm_start
 from policies import ranks
-from policies.imitation import ImitationConfig
 from policies.source import Source, fingerprint
 from tasks.api import Message, Task
 from tasks.errors import BadInput, require
+from tasks.files import read_file
 
 if TYPE_CHECKING:
     from benchmarks.config.schema import RunConfig
 
-ABOUT = "warmstart.json"
+FOLDER, ABOUT = ".warmstarts", "warmstart.json"
+LARGEST_ABOUT = 2**20
 LIBRARIES = ("torch", "transformers", "trl", "peft")
 Say = Callable[[str], object]
-
-
-@dataclass(kw_only=True)
-class NoWarmStartConfig:
-    """conf/warmstart/none.yaml."""
-
-    name: str = "none"
-
-
-@dataclass(kw_only=True)
-class WarmStartConfig(ImitationConfig):
-    """conf/warmstart/sft.yaml."""
-
-    name: str = "sft"
-    transcripts: int = 2000
-    """Chats that the task makes of its train problems, in shuffled passes over them; each is seen once."""
-    lora_rank: int | None = None
-    """Train an adapter of this rank and merge it into the weights; None trains all weights."""
-    charge: bool = False
-    """Whether its cost counts as the algorithm's own: against the budget, and in every cost that is compared."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.transcripts >= 1, f"warmstart.transcripts={self.transcripts} must be at least 1")
-        rank = self.lora_rank
-        require(rank is None or rank >= 1, f"warmstart.lora_rank={rank} must be at least 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +44,8 @@ class WarmStart:
     """What making it took: amounts, and seconds and joules where they were measured."""
     made: bool
     """Whether it was made just now."""
+    state: str = ""
+    """Hash of its weights."""
 
 
 def transcripts(task: Task, count: int, seed: int) -> list[list[Message]]:
@@ -99,46 +77,80 @@ def key_of(config: RunConfig, source: Source, task: Task, chats: Sequence[list[M
 
 
 def find_or_make(config: RunConfig, source: Source, task: Task, say: Say) -> WarmStart:
-    """The warm start of a run: the one that is there, or a new one. Who asks while another makes it, waits.
+    """The warm start of a run: the one that is there and whole, or a new one. Who asks while another makes it, waits.
 
     Raises:
-        BadInput: the policy cannot be loaded, or may not write as long actions as the transcripts have; or several
-            processes would make it.
-        StoreAway: records go to a store, which does not answer.
+        BadInput: the policy cannot be loaded, or may not write as long actions as the transcripts have; several
+            processes would make it; or a link is where it would be.
     """
     from filelock import FileLock
 
     assert config.warmstart is not None
     chats = transcripts(task, config.warmstart.transcripts, config.warmstart.seed)
-    folder = config.results / FOLDER / key_of(config, source, task, chats)
+    folder = config.results.folder / FOLDER / key_of(config, source, task, chats)
+    lock = folder.with_suffix(".lock")
+    for path in (folder.parent, lock):
+        require(not path.is_symlink(), f"{path}: is a symbolic link, and is not written to; remove it")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    label = f"{source.label}, warm-started ({folder.name})"
-
-    def make() -> None:
-        told = f"warmstart=sft: {folder.name} is to be made by one process; run +algo=base with one, then go on with"
-        require(ranks.count() == 1, f"{told} {ranks.count()}")
-        unfinished = folder.with_suffix(".unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        _make(config, source, task, chats, unfinished, say)
-        unfinished.rename(folder)
-
-    with FileLock(folder.with_suffix(".lock")):
-        if config.store:
-            made = settle_warm_start(config.store, folder, make)
-        else:
-            made = not (folder / ABOUT).is_file()
-            if made:
-                make()
-    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    with FileLock(lock):
+        about = whole(folder)
+        if made := about is None:
+            only_one = (
+                f"warmstart=sft: {folder.name} is to be made by one process; run +algo=base with one, then resume"
+            )
+            require(ranks.count() == 1, f"{only_one} with {ranks.count()}")
+            if os.path.lexists(folder):
+                say(f"warm start {folder.name}: not whole, and made again")
+            unfinished = folder.with_suffix(".unfinished")
+            remove_folder(unfinished)
+            about = _make(config, source, task, chats, unfinished, say)
+            settle_files(unfinished)
+            about["sha256"] = _hashes(unfinished)
+            replace_file(unfinished / ABOUT, (json.dumps(about, indent=2, allow_nan=False) + "\n").encode())
+            remove_folder(folder)
+            unfinished.rename(folder)
+            sync_folder(folder.parent)
+    assert about is not None
     if not made:
-        say(f"warm start {folder.name}: found, {_told(about)}")
-    return WarmStart(Source(str(folder), None, label), about["costs"], made)
+        say(f"warm start {folder.name}: found, {_summary(about)}")
+    weights = sorted((file, hash_) for file, hash_ in about["sha256"].items() if file.endswith(".safetensors"))
+    state = hashlib.sha256(json.dumps(weights).encode()).hexdigest()[:16]
+    label = f"{source.label}, warm-started ({folder.name})"
+    return WarmStart(Source(str(folder), None, label), about["costs"], made, state)
+
+
+def whole(folder: Path) -> dict[str, Any] | None:
+    """What `warmstart.json` says; None where a file is gone, new, another than when it was made, or a link."""
+    try:
+        if folder.is_symlink():
+            return None
+        about = json.loads(read_file(folder / ABOUT, LARGEST_ABOUT, follow=False))
+        numbers = [*about["costs"].values(), *(about[name] for name in ("lessons", "first_loss", "last_loss"))]
+        sound = about["sha256"] == _hashes(folder) and all(map(is_number, numbers))
+        known = {*METERED, "trained_tokens", "flops"} >= about["costs"].keys() >= {"flops", "wall_s"}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    return about if sound and known else None
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file but `warmstart.json`.
+
+    Raises:
+        OSError: one of them is a link, or no regular file.
+    """
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.name != ABOUT and not path.name.startswith("."):
+            with os.fdopen(open_file(path, os.O_RDONLY), "rb") as stream:
+                found[path.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
 
 
 def _make(
     config: RunConfig, source: Source, task: Task, chats: Sequence[list[Message]], folder: Path, say: Say
-) -> None:
-    """Fine-tune the policy on the transcripts and save it, with what that took."""
+) -> dict[str, Any]:
+    """Fine-tune the policy on the transcripts and save it. Returns what that took."""
     from benchmarks.running.machine import meters
     from benchmarks.running.preflight import refuse_unfit_warm_start
     from policies.adapter import AdapterConfig
@@ -175,11 +187,11 @@ def _make(
         "last_loss": found["last_loss"],
         "costs": {name: value for name, value in costs.items() if name in (*METERED, "trained_tokens", "flops")},
     }
-    (folder / ABOUT).write_text(json.dumps(about, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    say(f"warm start {folder.stem}: {_told(about)}")
+    say(f"warm start {folder.stem}: {_summary(about)}")
+    return about
 
 
-def _told(about: dict[str, Any]) -> str:
+def _summary(about: dict[str, Any]) -> str:
     return (
         f"{about['lessons']} transcripts, loss per token {about['first_loss']:.3f} to {about['last_loss']:.3f}, "
         f"{about['costs']['flops']:.1e} FLOPs, {about['costs']['wall_s']:.0f} s"
@@ -193,7 +205,7 @@ def book(config: RunConfig, warm: WarmStart, ledger: Ledger, *, resumed: bool) -
         config: of the run.
         warm: what it starts from.
         ledger: of the run.
-        resumed: whether the run goes on, and the cost stands in what was taken back of its ledger.
+        resumed: whether the run resumes, and the cost stands in what was taken back of its ledger.
 
     Raises:
         BadInput: it is charged, and leaves nothing of the budget.

@@ -1,4 +1,4 @@
-"""A campaign: every algorithm on every task, seed by seed, in one command that may be broken off and goes on.
+"""A campaign: every algorithm on every task, seed by seed, in one command that can be interrupted and resumed.
 
 It is a sweep of ordinary runs with an order, a time limit and a scheduler: each run is a process of its own
 (`python -m benchmarks run ...`) and leaves the usual record. All algorithms of a task and a seed come before the next
@@ -8,6 +8,7 @@ runs go side by side as fit by `policies.memory`'s formula; on a CPU one after t
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -18,29 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.config.schema import RunConfig, check_config, compose_config
+import benchmarks
 from benchmarks.records.record import Record
 from benchmarks.resume.interruption import stoppable
-from benchmarks.wording import duration
+from benchmarks.sweep.campaign_defaults import DEFAULTS
+from benchmarks.sweep.runs import PlannedRun, planned
+from benchmarks.wording import duration, one_line
 from policies import ranks
-from policies.source import find_source
-from tasks.api import Task
 from tasks.errors import BadInput, require
 
-DEFAULTS = {
-    "+algo": "base,grpo,gdpo,rft,vector_grpo,feedback_grpo,gepa",
-    "task": "wordle,wordle_turn,gsm8k",
-    "seed": "0,1,2",
-    "policy": "smollm2_135m",
-    "warmstart": "sft",
-    "budget": "campaign",
-    "results.keep_policy": "false",
-    "wordle.words": "classic",
-    "wordle_turn.words": "classic",
-}
-"""What a campaign consists of unless its words say otherwise; `TASK.KEY=VALUE` is a setting of that task alone."""
 SWEPT = ("seed", "task", "+algo")
-"""From the outermost to the innermost loop. `base` stands first: it makes the warm start of its task."""
+"""From the outermost to the innermost loop."""
 SPAN = re.compile(r"(\d+(?:\.\d+)?)([smh])")
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 STOPPING_S = 15.0
@@ -48,6 +37,7 @@ STOPPING_S = 15.0
 GRACE_S = 120.0
 """After which a run that was told to stop is killed; a killed run loses the update in flight as well."""
 POLL_S = 0.5
+INTERRUPTED = "interrupted (--for is over, or Ctrl-C), to be resumed"
 Say = Callable[[str], object]
 
 
@@ -55,17 +45,20 @@ Say = Callable[[str], object]
 class Job:
     """One run of a campaign."""
 
-    words: tuple[str, ...]
-    """Its overrides."""
-    config: RunConfig
-    record: Record
+    run: PlannedRun
     need: float
-    """Bytes of device memory that it needs at most, by formula; all there is on a CPU."""
+    """Bytes of device memory that it needs at most, by formula; infinite on a CPU, where runs do not share."""
 
     @property
     def title(self) -> str:
-        """How the campaign speaks of it."""
-        return f"{self.config.algo.name} {self.config.task.name} seed {self.config.seed}"
+        """What messages call it."""
+        config = self.run.config
+        return f"{config.algo.name} {config.task.name} seed {config.seed}"
+
+    @property
+    def record(self) -> Record:
+        """Where it is or will be."""
+        return self.run.record
 
     @property
     def complete(self) -> bool:
@@ -95,7 +88,7 @@ def words_of(overrides: Sequence[str]) -> dict[str, str]:
     for word in overrides:
         key, found, value = word.partition("=")
         readable = bool(found) and not word.startswith("-")
-        require(readable, f"cannot read {word!r}; a campaign takes KEY=VALUE, --for and --state")
+        require(readable, f"cannot read {word!r}; a campaign takes KEY=VALUE and the options of `campaign --help`")
         require(key != "results.dir", "results.dir: a campaign keeps its records in its state; use --state DIR")
         settings["+algo" if key == "algo" else key] = value
     return settings
@@ -124,50 +117,41 @@ def jobs_of(overrides: Sequence[str], state: Path) -> list[Job]:
     Raises:
         BadInput: something in the configuration of one of them cannot be.
     """
-    tasks: dict[str, tuple[Task, str]] = {}
-    jobs = []
-    for words in combinations(words_of(overrides)):
-        words = (*words, f"results.dir={state / 'runs'}")
-        config = check_config(compose_config(words))
-        key = repr(config.resolved["task"])
-        if key not in tasks:
-            task: Task = config.task_class(config.task)
-            tasks[key] = (task, task.fingerprint())
-        task, fingerprint = tasks[key]
-        record = Record(config.results / config.run_name(fingerprint))
-        jobs.append(Job(words, config, record, _need(config, task)))
-    return jobs
+    runs = planned([(*words, f"results.dir={state / 'runs'}") for words in combinations(words_of(overrides))])
+    return [Job(run, _need(run)) for run in runs]
 
 
-def _need(config: RunConfig, task: Task) -> float:
+def _need(run: PlannedRun) -> float:
     from benchmarks.running.preflight import memory_need
-    from policies.language_model import choose_device
 
-    if choose_device(config.policy.device).type != "cuda":
+    if run.config.device.type != "cuda":
         return float("inf")
-    return memory_need(config, find_source(config.policy), task).most
+    return memory_need(run.config, run.config.source, run.task).most
 
 
 def device_memory(jobs: Sequence[Job]) -> float:
     """Bytes that are free on the campaign's device."""
-    from policies.language_model import choose_device
     from policies.memory import free_memory
 
-    return free_memory(choose_device(jobs[0].config.policy.device))[0]
+    return free_memory(jobs[0].run.config.device)[0]
 
 
 def start(job: Job, state: Path) -> subprocess.Popen[bytes]:
-    """Begin a run, or go on with it; what it says goes into a file of its own."""
+    """Begin a run, or resume it; its output goes into a file of its own."""
     log = state / "logs" / f"{job.record.name}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
+    # Our packages and not what lies under their names in the working directory.
+    here = str(Path(benchmarks.__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     with log.open("ab") as stream:
-        command = [sys.executable, "-m", "benchmarks", "run", *job.words]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
+        command = [sys.executable, "-P", "-m", "benchmarks", "run", *job.run.words]
+        environment = {**os.environ, "PYTHONPATH": path}
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment)
 
 
 @dataclass(slots=True)
 class Schedule:
-    """Which runs go on now, and which come next."""
+    """Which runs are made now, and which come next."""
 
     waiting: list[Job]
     free: float
@@ -179,9 +163,9 @@ class Schedule:
     sleep: Callable[[float], None] = time.sleep
 
     def carry_out(self, until: float) -> None:
-        """Make runs until all are done or the clock shows `until`; then tell those that go on to stop, and wait.
+        """Make runs until all are done or the clock shows `until`; then tell the running ones to stop, and wait.
 
-        No run overtakes another: one that does not fit beside those that go on waits, and so does all behind it.
+        No run overtakes another: one that does not fit beside the running ones waits, and so does all behind it.
         """
         running: list[tuple[Job, Any, float]] = []
         try:
@@ -210,14 +194,39 @@ class Schedule:
     def _over(self, job: Job, process: Any, began: float) -> bool:
         if process.poll() is None:
             return False
-        status = job.record.status
-        fate = "to be continued" if status in ("running", "interrupted") else status or "not begun"
-        self.say(f"end {job.title}: {fate} after {duration(self.clock() - began)}")
+        self.say(f"end {job.title}: {ending(job.record, process)} after {duration(self.clock() - began)}")
         return True
 
 
-def campaign(overrides: Sequence[str], state: Path, allowed: float | None, say: Say) -> int:
+def ending(record: Record, process: Any) -> str:
+    """How a run's process ended, and why."""
+    status = record.status
+    if status == "failed":
+        return f"failed ({error_of(record)})"
+    if status in ("complete", "interrupted"):
+        return status if status == "complete" else INTERRUPTED
+    cut = "killed" if process.returncode == -signal.SIGKILL else "ended without a word"
+    return f"{cut}, to be resumed; its output is in logs/{record.name}.txt"
+
+
+def error_of(record: Record) -> str:
+    """The last line of a failed run's error."""
+    try:
+        lines = (record.folder / "error.txt").read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return "no reason on record"
+    return one_line(next((line for line in reversed(lines) if line.strip()), ""))[:200]
+
+
+def campaign(overrides: Sequence[str], state: Path, allowed: float | None, say: Say, *, dry_run: bool = False) -> int:
     """Carry a campaign on for so many seconds, or to its end, and write the report and the claims of what is there.
+
+    Args:
+        overrides: its words.
+        state: folder of records, logs and report.
+        allowed: seconds; None: as long as it takes.
+        say: takes a line for the user.
+        dry_run: list the runs with their states and stop.
 
     Returns:
         Exit code: 0, or 1 where a run failed.
@@ -230,13 +239,19 @@ def campaign(overrides: Sequence[str], state: Path, allowed: float | None, say: 
     require(not ranks.started_together(), "a campaign starts processes of its own; start it without the launcher")
     began = time.monotonic()
     until = float("inf") if allowed is None else began + allowed - STOPPING_S
+    if dry_run:
+        jobs = jobs_of(overrides, state)
+        for job in jobs:
+            say(f"{job.record.status or 'not begun':12} {job.title}")
+        say(_standing(jobs, state))
+        return 0
     state.mkdir(parents=True, exist_ok=True)
     try:
         # SIGTERM counts as Ctrl-C: whoever ends the campaign must not leave its runs behind.
         with FileLock(state / ".lock", timeout=0), stoppable():
             jobs = jobs_of(overrides, state)
             left = [job for job in jobs if not job.complete]
-            say(f"campaign: {len(jobs) - len(left)} of {len(jobs)} runs complete; state in {state}")
+            say(_standing(jobs, state))
             if left:
                 schedule = Schedule(left.copy(), device_memory(left), lambda job: start(job, state), say)
                 schedule.carry_out(until)
@@ -245,25 +260,32 @@ def campaign(overrides: Sequence[str], state: Path, allowed: float | None, say: 
         raise BadInput(f"--state {state}: another campaign is at work there; wait, or use another state") from None
 
 
+def _standing(jobs: Sequence[Job], state: Path) -> str:
+    config = jobs[0].run.config
+    policy = f"policy {config.policy.name} ({config.source.label}), budget {config.budget.name}"
+    return f"campaign: {sum(job.complete for job in jobs)} of {len(jobs)} runs complete; {policy}; state in {state}"
+
+
 def conclude(jobs: Sequence[Job], state: Path, say: Say) -> int:
     """Report and claims of what is complete, and what is left. Exit code 1 where a run failed."""
     from rich.console import Console
 
     from benchmarks.analysis.claims import answer, load_claims, render
-    from benchmarks.analysis.experiments import read_experiments, say_set_aside
+    from benchmarks.analysis.experiments import read_experiments
+    from benchmarks.records.reading import say_set_aside
     from benchmarks.report.page import report
 
     complete = [job for job in jobs if job.complete]
     failed = [job for job in jobs if job.record.status == "failed"]
     if complete:
-        config = jobs[0].config
+        config = jobs[0].run.config
         experiments, aside = read_experiments(state / "runs")
         say_set_aside(aside)
         answers = [answer(claim, experiments, config.policy.name, config.budget.name) for claim in load_claims()]
         render(answers, "text", Console())
         say(report(state / "runs", state / "report.html"))
     for job in failed:
-        say(f"failed: {job.title}; its reason is in {job.record.folder / 'error.txt'}")
+        say(f"failed: {job.title} ({error_of(job.record)}); {job.record.folder / 'error.txt'}")
     left = len(jobs) - len(complete)
-    say(f"campaign: {len(complete)} of {len(jobs)} runs complete{'; the same command goes on' if left else ''}")
+    say(f"campaign: {len(complete)} of {len(jobs)} runs complete{'; the same command resumes' if left else ''}")
     return int(bool(failed))

@@ -1,37 +1,37 @@
-"""From the words of the command line to one run, or to Hydra's sweep of many."""
+"""From the words of the command line to one run, or to a sweep of many on one of Hydra's launchers."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from benchmarks.config.presets import CONF
-from benchmarks.config.schema import RunConfig, check_config, compose_config, hydra_word
-from benchmarks.records.mirror import is_default, readable
-from benchmarks.records.record import Record
-from benchmarks.records.store import Store
-from benchmarks.resume.lock import FOLDER, holder
+from benchmarks.config.schema import CONFIG, RunConfig, check_config, compose_config, hydra_of
+from benchmarks.records.store import is_default, readable, upload_left
 from benchmarks.running.manifest import command_line
 from benchmarks.running.quiet import quiet_libraries
-from benchmarks.running.sharing import status_in, upload_left
-from benchmarks.running.store_lock import holder_in_store
-from benchmarks.sweep.launchers import HERE, WORD, launcher_of, words_about_runs, words_for_launcher
+from benchmarks.sweep.launchers import HERE, WORD, refuse_missing
+from benchmarks.sweep.runs import AT_WORK, PlannedRun, planned
 from benchmarks.sweep.workers import Sweep, ending_workers
+from benchmarks.wording import one_line
 from policies import ranks
-from tasks.api import Task
-from tasks.errors import BadInput, RunFailed, require
-
-MULTIRUN = ("-m", "--multirun")
-DRY_RUN = "--dry-run"
-AT_WORK = "at work elsewhere"
-NOT_UPLOADED = "complete, not uploaded"
+from tasks.errors import RunFailed, require
 
 
-def launch(words: Sequence[str]) -> int:
+def launch(
+    overrides: Sequence[str], *, many: bool = False, dry_run: bool = False, config_dir: Path | None = None
+) -> int:
     """Run what the words say.
+
+    Args:
+        overrides: words as Hydra reads them.
+        many: sweep over values separated by commas, and over those of an experiment.
+        dry_run: print the plan of one run instead.
+        config_dir: a folder with further presets.
 
     Returns:
         Exit code: 0, or 1 where a run of a sweep failed.
@@ -42,32 +42,32 @@ def launch(words: Sequence[str]) -> int:
         KeyboardInterrupt: Ctrl-C, which ends a sweep too; the record is marked interrupted.
     """
     with ranks.joined():
-        return _launch(words)
-
-
-def _launch(words: Sequence[str]) -> int:
-    overrides = [word for word in words if word not in (*MULTIRUN, DRY_RUN)]
-    for word in overrides:
-        if word.startswith("-"):
-            raise BadInput(f"unknown option {word}; run takes KEY=VALUE overrides, -m and {DRY_RUN}")
-    many = any(word in MULTIRUN for word in words)
-    alone = f"{DRY_RUN} and -m work in one process; leave them out, or start it without the launcher"
-    require(ranks.count() == 1 or not (many or DRY_RUN in words), alone)
-    if DRY_RUN in words:
-        from benchmarks.sweep.plan import plan
-
+        alone = "--dry-run and -m work in one process; leave them out, or start it without the launcher"
+        require(ranks.count() == 1 or not (many or dry_run), alone)
+        require(not (many and dry_run), "--dry-run plans one run; leave out -m and give one value per key")
         if many:
-            raise BadInput(f"{DRY_RUN} plans one run; leave out -m and give one value per key")
-        Console().print(plan(check_config(compose_config(overrides))), highlight=False, markup=False, soft_wrap=True)
+            return sweep(overrides, config_dir)
+        require(not any(word.startswith(WORD) for word in overrides), f"{WORD} is for sweeps; add -m")
+        config = check_config(compose_config(overrides, config_dir))
+        if dry_run:
+            from benchmarks.sweep.plan import plan
+
+            Console().print(plan(config), highlight=False, markup=False, soft_wrap=True)
+            return 0
+        upload_what_is_left(config)
+        run_one(config, overrides)
         return 0
-    if many:
-        return sweep(overrides)
-    if any(word.startswith(WORD) for word in overrides):
-        raise BadInput(f"{WORD} is for sweeps; add -m")
-    config = check_config(compose_config(overrides))
-    upload_what_is_left(config)
-    run_one(config, overrides)
-    return 0
+
+
+def show(overrides: Sequence[str], config_dir: Path | None, **how: Any) -> None:
+    """Print what Hydra's --cfg (how: cfg_type, package, resolve) or --info (how: info) print."""
+    from hydra.types import RunMode
+
+    with hydra_of(overrides, config_dir) as (hydra, words):
+        if "info" in how:
+            hydra.show_info(how["info"], CONFIG, words, RunMode.MULTIRUN)
+        else:
+            hydra.show_cfg(CONFIG, words, **how)
 
 
 def upload_what_is_left(config: RunConfig) -> None:
@@ -76,8 +76,8 @@ def upload_what_is_left(config: RunConfig) -> None:
     Raises:
         RunFailed: the store is away.
     """
-    if config.store:
-        upload_left(config.store, config.results, print)
+    if config.results.store:
+        upload_left(config.results.store, config.results.folder, print)
 
 
 def run_one(config: RunConfig, overrides: Sequence[str]) -> None:
@@ -98,75 +98,88 @@ def run_one(config: RunConfig, overrides: Sequence[str]) -> None:
     if not outcome.ran:
         console.print(f"{outcome.record.name} is complete already; force=true runs it again", highlight=False)
     name = outcome.record.name
-    console.print(f"record: {config.where}/{name}", highlight=False, soft_wrap=True)
-    render(read_table(readable(config.where, name), only=name), "text", console)
-    where = "" if is_default(config.where) else f" --runs {config.where}"
+    console.print(f"record: {config.results.where}/{name}", highlight=False, soft_wrap=True)
+    render(read_table(readable(config.results.where, name), only=name), "text", console)
+    where = "" if is_default(config.results.where) else f" --runs {config.results.where}"
     console.print(f"samples: python -m benchmarks show {name}{where}", highlight=False, soft_wrap=True)
 
 
-def combinations(overrides: Sequence[str]) -> list[list[str]]:
-    """Hydra's words for every run of a sweep, as Hydra will split them."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return [list(words) for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None) for words in batch]
-
-
-def choices(word: str) -> list[tuple[str, str]]:
-    """Per value of a sweep's word: the override that Hydra gets, and the one that a user would type for it."""
-    key, _, value = word.partition("=")
-    typed = [f"{key}={choice}" for choice in value.split(",")]
-    return [(hydra_word(each), each) for each in typed]
-
-
-def sweep(overrides: Sequence[str]) -> int:
-    """Every combination of the comma-separated values, through Hydra's multirun."""
-    import hydra
+def sweep(overrides: Sequence[str], config_dir: Path | None) -> int:
+    """Every combination of the comma-separated values, and of an experiment's hydra.sweeper.params."""
+    from hydra._internal.callbacks import Callbacks
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import DictConfig
+    from hydra.core.plugins import Plugins
+    from hydra.types import HydraContext
 
-    launcher = launcher_of(overrides)
-    overrides = [word for word in overrides if not word.startswith(WORD)]
-    typed = {hydra: word for given in overrides for hydra, word in choices(given)}
-    words_for_hydra = [hydra_word(word) for word in overrides]
-    whole = Sweep(watched=launcher == "joblib")
+    launching = [word for word in overrides if word.startswith(WORD)]
+    for word in launching:
+        refuse_missing(word)
+    hydra, master = master_of(overrides, config_dir)
+    runs = planned(combinations(master), config_dir)
+    for config in {run.config.results.store: run.config for run in runs if run.config.results.store}.values():
+        upload_what_is_left(config)
+        # Hydra would make folders of the URL.
+        quoted = str(config.results.folder / ".sweeps").replace("'", r"\'")
+        hydra, master = master_of([*overrides, f"hydra.sweep.dir='{quoted}'"], config_dir)
+    name = master.hydra.runtime.choices.get("launcher")
+    if name == "joblib" and master.hydra.launcher.n_jobs == -1:
+        from joblib import cpu_count
+
+        master.hydra.launcher.n_jobs = min(cpu_count(), len(runs))
+    whole = Sweep(watched=name == "joblib")
 
     def job(config: DictConfig) -> None:
         with whole.at_work():
             quiet_libraries()  # A launcher may have started another process.
-            words = [typed.get(word, word) for word in words_about_runs(HydraConfig.get().overrides.task)]
-            run_in_sweep(check_config(config), words)
+            run_in_sweep(check_config(config), about_runs(HydraConfig.get().overrides.task))
 
-    planned = [
-        Planned([typed.get(word, word) for word in words], check_config(compose_config(words)))
-        for words in combinations(words_about_runs(words_for_hydra))
-    ]
-    stores = {config.store: config for config in (each.config for each in planned) if config.store}
-    for config in stores.values():
-        upload_what_is_left(config)
-        # Hydra would make folders of the URL.
-        quoted = str(config.results / ".sweeps").replace("'", r"\'")
-        words_for_hydra.append(f"hydra.sweep.dir='{quoted}'")
-    launching = words_for_launcher(launcher, overrides, len(planned))
-    arguments, sys.argv = sys.argv, [sys.argv[0], "-m", *launching, *words_for_hydra]
+    # The rest may hold classes of a user's file, which another process cannot unpickle, and composes anew.
+    master = OmegaConf.masked_copy(master, ["hydra", "results"])
+    context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(master))
+    launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=job, config=master)
     try:
-        with ending_workers(each.config.results for each in planned):
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
-            for each in planned:
-                if launcher in HERE and each.abandoned():
-                    run_in_sweep(each.config, each.words)
+        with ending_workers(run.config.results.folder for run in runs):
+            for done in launcher.launch([run.words + launching for run in runs], initial_job_idx=0):
+                _ = done.return_value
+            for run in runs:
+                # Its process ended without a word: another sweep's, which had it when its turn came here.
+                if name in HERE and run.state() == "running":
+                    run_in_sweep(run.config, run.words)
     except KeyboardInterrupt:
-        conclude(planned)
-        if launcher == "slurm":
+        conclude(runs)
+        if name == "slurm":
             print("the jobs in SLURM's queue go on without this command; scancel ends them", file=sys.stderr)
         raise
-    except SystemExit:
-        # Hydra has said why: not a run, of which none raises anything, but the launcher failed, or a worker was killed.
-        return conclude(planned) or 1
-    finally:
-        sys.argv = arguments
-    return conclude(planned)
+    except Exception as error:  # No run raises anything: the launcher failed, or a worker was killed.
+        print(f"{name or 'sweep'}: {one_line(str(error))}", file=sys.stderr)
+        return conclude(runs) or 1
+    return conclude(runs)
+
+
+def master_of(overrides: Sequence[str], config_dir: Path | None) -> tuple[Any, DictConfig]:
+    """Hydra, and the configuration of a sweep, in which what is swept is left open."""
+    from hydra.types import RunMode
+
+    with hydra_of(overrides, config_dir) as (hydra, words):
+        return hydra, hydra.compose_config(CONFIG, words, RunMode.MULTIRUN, with_log_configuration=True)
+
+
+def combinations(master: DictConfig) -> list[list[str]]:
+    """The words of every run of a sweep, as Hydra's own sweeper splits them."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    words = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
+    words += about_runs(master.hydra.overrides.task)
+    parsed = OverridesParser.create().parse_overrides(words)
+    batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    # Hydra escapes the colon of FILE.py:CLASS, which it reads as well without.
+    return [[word.replace("\\:", ":") for word in run] for batch in batches for run in batch]
+
+
+def about_runs(words: Sequence[str]) -> list[str]:
+    """The words that say what is run, without the one that says how."""
+    return [word for word in words if not word.startswith(WORD)]
 
 
 def run_in_sweep(config: RunConfig, words: Sequence[str]) -> None:
@@ -177,35 +190,9 @@ def run_in_sweep(config: RunConfig, words: Sequence[str]) -> None:
         print(f"{' '.join(words)}: {error}", file=sys.stderr)
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A run of a sweep."""
-
-    words: list[str]
-    config: RunConfig
-
-    def state(self) -> str:
-        """How far it is, whoever ran it: a record's status, `not run`, or who is at work on it."""
-        task: Task = self.config.task_class(self.config.task)
-        name = self.config.run_name(task.fingerprint())
-        results, url = self.config.results, self.config.store
-        here = Record(results / name).status
-        there = status_in(Store(url), name) if url else here
-        if there == "complete":
-            return there
-        other = holder(results, name) or (holder_in_store(Store(url), name, results / FOLDER) if url else None)
-        if other:
-            return f"{AT_WORK} ({other})"
-        return NOT_UPLOADED if here == "complete" else here or there or "not run"
-
-    def abandoned(self) -> bool:
-        """Whether its process ended without a word: another sweep's, which had it when its turn came here."""
-        return self.state() == "running"
-
-
-def conclude(planned: Sequence[Planned]) -> int:
+def conclude(runs: Sequence[PlannedRun]) -> int:
     """Say how a sweep ended, from the records alone. Exit code 1 if a run neither is complete nor may become so."""
-    found = [(each.state(), " ".join(each.words)) for each in planned]
+    found = [(run.state(), " ".join(run.words)) for run in runs]
     left = [(state, words) for state, words in found if state != "complete"]
     print(f"sweep: {len(found) - len(left)} of {len(found)} runs complete", file=sys.stderr)
     for state, words in left:

@@ -10,25 +10,16 @@ tests/benchmarks/test_plan.py holds it to a factor of 1.5 in tokens, FLOPs and m
 
 from __future__ import annotations
 
-import io
 import math
-import tempfile
-from dataclasses import dataclass, replace
-from pathlib import Path
-
-from rich.console import Console
+from dataclasses import dataclass
 
 from benchmarks.config.schema import RunConfig
-from benchmarks.records.record import Record
-from benchmarks.running.budget import asks_endpoint, refuse_unmeasurable
 from benchmarks.running.ledger import Ledger
-from benchmarks.running.preflight import memory_lines, refuse_unfit
-from benchmarks.running.progress import Progress
-from benchmarks.running.run import equip, load
-from benchmarks.running.session import RunSession
+from benchmarks.running.preflight import asks_endpoint, memory_lines, refuse_unfit, refuse_unmeasurable
+from benchmarks.running.rehearsal import rehearsal
+from benchmarks.running.starting import equip, load_start
 from benchmarks.wording import duration, memory, scientific
-from policies.source import find_source
-from tasks.api import Split, Task
+from tasks.api import Task
 
 REHEARSED = 2
 """Updates that are made for the estimate and thrown away."""
@@ -49,13 +40,6 @@ class Estimate:
     rehearsal_s: float
 
 
-class Rehearsal(RunSession):
-    """A session that evaluates nothing."""
-
-    def checkpoint(self) -> None:
-        """Nothing: the estimate is about improving."""
-
-
 def plan(config: RunConfig) -> str:
     """The plan of a run with its estimate, as text.
 
@@ -64,12 +48,12 @@ def plan(config: RunConfig) -> str:
     """
     task: Task = config.task_class(config.task)
     refuse_unmeasurable(config)
-    source = find_source(config.policy)
+    source = config.source
     limits = ", ".join(f"{name} {limit:g}" for name, limit in config.budget.limits().items())
     refuse_unfit(config, source, task)
     lines = [
         f"plan: {config.algo.name} on {task.name} with {config.policy.name} ({source.label}), seed {config.seed}",
-        f"record: {config.where}/{config.run_name(task.fingerprint())}",
+        f"record: {config.results.where}/{config.run_name(task.fingerprint())}",
         f"budget {config.budget.name}: {limits}; {config.budget.checkpoints} points of the curve after the first",
         *memory_lines(config, source, task),
         *warm_start_lines(config, task),
@@ -100,13 +84,10 @@ def estimate(config: RunConfig) -> Estimate:
     algorithm = config.algorithm_class(config.algo)
     ledger = Ledger(prices=config.budget.prices())
     with ledger.phase("load"):
-        policy = load(config, find_source(config.policy), task)
+        policy = load_start(config, config.source, task)
         equip(ledger, policy)
     updates = min(REHEARSED, config.budget.updates or REHEARSED)
-    short = replace(config, budget=replace(config.budget, updates=updates))
-    with tempfile.TemporaryDirectory(prefix="grpo-bench-plan-") as folder:
-        quiet = Progress(Console(file=io.StringIO()), "plan")
-        session = Rehearsal(short, policy, task, Record(Path(folder)), quiet, Path(folder), ledger)
+    with rehearsal(config, policy, task, updates, ledger) as session:
         algorithm.check(policy, task, session)
         with ledger.phase("update"):
             algorithm.improve(policy, task, session)
@@ -132,7 +113,7 @@ def extrapolate(config: RunConfig, ledger: Ledger, task: Task) -> Estimate:
     needed = {name: math.ceil(limit / rates[name]) for name, limit in config.budget.limits().items() if name in rates}
     stopped_by = min(needed, key=needed.__getitem__)
     updates = needed[stopped_by]
-    episodes = _evaluation_episodes(config, task, min(updates, config.budget.checkpoints))
+    episodes = config.evaluate.episodes(task, 1 + min(updates, config.budget.checkpoints))
     rollouts, rows = ledger.total("rollouts"), ledger.by_phase()
     share = episodes / rollouts if rollouts else 0.0
     play = rows.get("rollout", {})
@@ -152,18 +133,6 @@ def extrapolate(config: RunConfig, ledger: Ledger, task: Task) -> Estimate:
         peak_memory_bytes=peaks[0] or 0.0,
         rehearsal_s=sum(ledger.phases().values()),
     )
-
-
-def _evaluation_episodes(config: RunConfig, task: Task, points: int) -> int:
-    """Episodes of all evaluations: the curve's, and twice the test's."""
-    evaluate = config.evaluate
-
-    def count(split: Split, wanted: int | None) -> int:
-        there = len(task.problems(split))
-        return there if wanted is None else min(wanted, there)
-
-    test = count("test", evaluate.test_problems) * (evaluate.test_samples + evaluate.greedy)
-    return int((points + 1) * count("val", evaluate.val_problems) * evaluate.val_samples + 2 * test)
 
 
 def _lines(config: RunConfig, found: Estimate) -> list[str]:

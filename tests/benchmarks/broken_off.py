@@ -22,7 +22,7 @@ SMALL = (
     "evaluate.val_problems=2",
     "evaluate.greedy=false",
 )
-TIMES = (*VARIABLE, "spent/seconds")
+TIMES = (*VARIABLE, "spent/seconds", "spent/device_seconds")
 
 
 class Killed(BaseException):

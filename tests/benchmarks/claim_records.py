@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from record_factory import write_record
 
-from benchmarks.analysis.experiments import flat
+from benchmarks.records.reading import flat
 from benchmarks.records.record import Record
 
-AXES = ("rollouts", "tokens", "flops", "seconds")
+AXES = ("rollouts", "tokens", "flops", "seconds", "device_seconds")
 
 
 def write_experiment(
@@ -32,6 +32,7 @@ def write_experiment(
     pace: float = 1.0,
     rewards: Mapping[str, float] | None = None,
     points: int = 9,
+    tstar: tuple[float, float] | None = None,
     **names: Any,
 ) -> list[Record]:
     """One record a seed of an algorithm that ends near an accuracy.
@@ -47,9 +48,18 @@ def write_experiment(
         pace: how early it learns: after the share x of its budget it has gained x^(1 / pace) of its gain.
         rewards: final mean of reward components, each of which begins at -1, by name.
         points: evaluations on the curve.
+        tstar: expected accuracy at the best temperature, before and after; None: not measured.
     """
-    total = {"rollouts": 3000.0, "tokens": 1e5, "flops": 2e12, "seconds": 50.0} | dict(costs or {})
-    config = {"algo.learning_rate": 1e-4, "task.max_turns": 6, "task.test": 0.25} | dict(settings or {})
+    total = {"rollouts": 3000.0, "tokens": 1e5, "flops": 2e12, "seconds": 50.0, "device_seconds": 40.0} | dict(
+        costs or {}
+    )
+    config = {
+        "algo.learning_rate": 1e-4,
+        "task.max_turns": 6,
+        "task.test": 0.25,
+        "task.val": 0.15,
+        "evaluate.val_problems": 64,
+    } | dict(settings or {})
     label = json.dumps([algo, task, sorted(config.items()), names.get("budget"), names.get("policy")], default=str)
     experiment = hashlib.sha256(label.encode()).hexdigest()[:10]
     written = []
@@ -59,22 +69,27 @@ def write_experiment(
         ease = np.random.default_rng(0).permutation(problems) / problems
         end = level + rng.normal(0, luck)
         outcomes = [(ease[:, None] + rng.normal(0, 0.05, (problems, 2)) < solved).tolist() for solved in (base, end)]
+        levels = [level + rng.normal(0, luck) for level in tstar or ()]
+        best = tuple(ease[:, None] + rng.normal(0, 0.05, (problems, 2)) < solved for solved in levels) or None
         about = {"experiment": experiment, "seed": seed, "base": outcomes[0], "final": outcomes[1], "updates": 50}
         spent = {"rollouts": total["rollouts"], "tokens_generated": total["tokens"], "flops": total["flops"]}
-        spent["wall_s"] = total["seconds"]
-        record = write_record(directory, algo=algo, task=task, **about, **spent, **names)
+        spent |= {"wall_s": total["seconds"], "cpu_s": total["device_seconds"]}
+        record = write_record(directory, algo=algo, task=task, tstar=best, **about, **spent, **names)
+        rows = [{**row, "metric/share_right": float(row["solved"])} for row in record.read_rows("outcomes.parquet")]
+        record.write_rows("outcomes.parquet", rows)
         curve = []
         for share in np.linspace(0, 1, points):
             row = {f"spent/{axis}": total[axis] * share for axis in AXES} | {"spent/updates": 50 * share}
             gained = share ** (1 / pace)
             row["solved"] = base + (end - base) * gained + (rng.normal(0, 0.002) if share else 0.0)
+            row["share_right"] = row["solved"]
             for name, final in (rewards or {"solved": 0.0}).items():
                 row[f"reward/{name}"] = -1 + (final + 1 + rng.normal(0, 0.005)) * gained
             curve.append({key: float(value) for key, value in row.items()})
         record.write_rows("curve.parquet", curve)
-        groups = json.loads((record.folder / "config.yaml").read_text())
+        groups = json.loads((record.folder / "config.json").read_text())
         keys = flat(groups) | dict(config.items())
-        record.write("config.yaml", json.dumps(_nested(keys)).encode())
+        record.write_json("config.json", _nested(keys))
         record.write_status("complete")
         written.append(record)
     return written

@@ -18,29 +18,38 @@ from benchmarks.records.record import RECORD_VERSION, SEAL, Record, Status
 
 DAMAGE: dict[str, tuple[dict[str, Any], str]] = {
     "no summary": ({"without": ["summary.json"]}, "summary.json: missing"),
-    "no samples": ({"without": ["samples.parquet"]}, "samples.parquet: missing"),
+    "no outcomes": ({"without": ["outcomes.parquet"]}, "outcomes.parquet: missing"),
     "no status": ({"without": ["status"]}, "status: missing"),
-    "another version": ({"record_version": 2}, "record_version 1"),
+    "another version": ({"record_version": 1}, "record_version 2"),
     "keys missing": ({"lacking": ["flops", "phases"]}, "lacks flops, phases"),
     "a text for a number": ({"flops": "many"}, "impossible value of flops"),
     "an impossible accuracy": ({"accuracy_final": 1.5}, "impossible value of accuracy_final"),
     "a negative cost": ({"wall_s": -1.0}, "impossible value of wall_s"),
     "an integer beyond all floats": ({"rollouts": 10**400}, "impossible value of rollouts"),
     "a truth value for a number": ({"rollouts": True}, "impossible value of rollouts"),
+    "a correlation that is no number": ({"reward_correlations": {"sum_solved": "1"}}, "impossible value of sum_solved"),
     "metrics that are no numbers": ({"metrics_final": {"solved": None}}, "impossible value of solved"),
     "a name that steers the terminal": ({"algo": "grpo\x1b[2J"}, "impossible value of algo"),
     "an accuracy other than the samples'": ({"accuracy_final": 0.7}, "accuracy_final"),
     "another number of problems": ({"n_test": 3}, "n_test"),
     "another number of samples": ({"test_samples": 1}, "test_samples"),
-    "no config": ({"status": "running", "without": ["config.yaml"]}, "config.yaml: missing"),
+    "no config": ({"status": "running", "without": ["config.json"]}, "config.json: missing"),
     "no manifest": ({"status": "failed", "without": ["manifest.json"]}, "manifest.json: missing"),
 }
 """How `write_record` makes a record that must not enter a table, and what the reason then says."""
 UNREADABLE = {
     "summary.json": [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b"null", b'{"seed": ' + b"1" * 5000 + b"}"],
-    "samples.parquet": [b"", b"PAR1", b"PAR1" * 50, b"not parquet at all"],
+    "outcomes.parquet": [b"", b"PAR1", b"PAR1" * 50, b"not parquet at all"],
     "status": [b"", b"\xff", b"done\n"],
-    "config.yaml": [b"", b"[1", b"a: b: c", b"- 1", b"algo: grpo", b"\x00", b"{algo: {name: 3}}"],
+    "config.json": [
+        b"",
+        b"[1",
+        b"[1]",
+        b'{"algo": "grpo"}',
+        b"\x00",
+        b'{"algo": {"name": 3}}',
+        b'{"a":' * 900 + b"1" + b"}" * 900,
+    ],
 }
 """Contents that no reader can make sense of."""
 HOSTILE = {
@@ -82,6 +91,7 @@ def write_record(
     status: Status = "complete",
     base: Sequence[Sequence[bool]] = ((False, False), (False, True)),
     final: Sequence[Sequence[bool]] = ((True, False), (True, True)),
+    tstar: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None,
     actions: Sequence[str] = ("<think></think><guess>crane</guess>",),
     problem: str = "",
     started: str = "2026-11-23T10:00:00+00:00",
@@ -94,6 +104,7 @@ def write_record(
     Args:
         directory: of all records.
         base, final: outcomes [problems, samples] of the test evaluations.
+        tstar: the same at T*, before and after; None writes no such outcomes.
         problem: name of every problem, before its number; the task's own names if empty.
         actions: the turns of every sample; only the last can solve the problem.
         without: files to leave out.
@@ -103,9 +114,8 @@ def write_record(
     record = Record(directory / f"{algo}-{task}-{policy}-s{seed}-{experiment}")
     record.folder.mkdir(parents=True)
     groups = {"algo": algo, "task": task, "policy": policy, "budget": budget}
-    # JSON is YAML.
     config = {**{group: {"name": name} for group, name in groups.items()}, "seed": seed}
-    record.write("config.yaml", json.dumps(config).encode())
+    record.write_json("config.json", config)
     record.write_json("manifest.json", {"command": "run", "experiment": experiment, "started": started})
     record.write_rows("ledger.parquet", [{"update": 1.0, "rollout/wall_s": 1.0}])
     record.write_rows("curve.parquet", [{"solved": 0.5}])
@@ -114,13 +124,40 @@ def write_record(
         if problem:
             rows = [{**row, "problem": row["problem"].replace("wordle/word", problem)} for row in rows]
         record.write_rows("samples.parquet", rows)
+        record.write_rows("outcomes.parquet", outcome_rows(rows))
         about = {**groups, "seed": seed, "experiment": experiment}
+        if tstar is not None:
+            stages = dict(zip(("base", "final"), tstar, strict=True))
+            best = [row for stage, solved in stages.items() for row in tstar_rows(stage, solved)]
+            record.write_rows("outcomes.parquet", [*outcome_rows(rows), *best])
+            about |= {f"accuracy_tstar_{stage}": float(solved.mean()) for stage, solved in stages.items()}
         summary = {**about, **measured(np.array(base, dtype=float), np.array(final, dtype=float)), **changes}
         record.write_json("summary.json", {key: value for key, value in summary.items() if key not in lacking})
     record.write_status(status)
     for file in without:
         (record.folder / file).unlink()
     return record
+
+
+def rewrite(record: Record, file: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Another table in a record, sealed anew."""
+    record.write_rows(file, rows)
+    status = record.status
+    assert status
+    record.write_status(status)
+
+
+def set_aside(directory: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Rows of a folder's table, and why its other records enter none.
+
+    Read beside a sound record, since a folder of which nothing can be used is a failure.
+    """
+    from benchmarks.analysis.table import read_table
+
+    sound = write_record(directory, algo="sound", experiment="5050505050")
+    table = read_table(directory)
+    shutil.rmtree(sound.folder)
+    return [row for row in table.rows if row["algo"] != "sound"], dict(table.set_aside)
 
 
 def measured(base: np.ndarray[Any, Any], final: np.ndarray[Any, Any]) -> dict[str, Any]:
@@ -144,11 +181,22 @@ def measured(base: np.ndarray[Any, Any], final: np.ndarray[Any, Any]) -> dict[st
         "wall_s": 90.0,
         "evaluate_wall_s": 30.0,
         "phases": {"rollout": 40.0, "update": 50.0, "evaluate": 30.0},
+        "reward_correlations": {},
         "rollouts_per_s": 16.0,
         "tokens_per_s": 1750.0,
         "peak_memory_bytes": 600 * 2**20,
         "energy_j": None,
     }
+
+
+def tstar_rows(stage: str, solved: np.ndarray[Any, Any]) -> list[Mapping[str, Any]]:
+    """Rows of outcomes.parquet for outcomes [problems, samples] at T*."""
+    about = {"stage": stage, "mode": "tstar"}
+    return [
+        {**about, "problem": f"wordle/word{problem}", "sample": sample, "solved": bool(each)}
+        for problem, samples in enumerate(solved)
+        for sample, each in enumerate(samples)
+    ]
 
 
 def sample_rows(stage: str, outcomes: Sequence[Sequence[bool]], actions: Sequence[str]) -> list[Mapping[str, Any]]:
@@ -187,6 +235,12 @@ def sample_rows(stage: str, outcomes: Sequence[Sequence[bool]], actions: Sequenc
     return rows
 
 
+def outcome_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of outcomes.parquet for rows of samples.parquet."""
+    about = {"mode": "sampled", "temperature": 1.0}
+    return [{**{k: v for k, v in row.items() if k not in ("turns", "messages")}, **about} for row in rows]
+
+
 ALGORITHMS = {"base": 0.0, "grpo": 0.25, "gdpo": 0.27, "dr_grpo": 0.24, "rft": 0.18, "vector_grpo": 0.33, "gepa": 0.2}
 """Share of the unsolved problems that each imagined algorithm learns to solve."""
 TASKS = {"wordle": 0.2, "wordle_turn": 0.25, "gsm_synth": 0.4}
@@ -221,14 +275,17 @@ def write_study(directory: Path, runs: int, *, problems: int = 100, samples: int
         }
         about = {**{group: config[group]["name"] for group in ("algo", "task", "policy", "budget")}, "seed": seed}  # type: ignore[index]
         texts = {
-            "config.yaml": json.dumps(config),
+            "config.json": json.dumps(config),
             "manifest.json": json.dumps({**MANIFEST, "experiment": experiment}),
             "summary.json": json.dumps({**about, "experiment": experiment, **numbers}),
         }
         files = files | {name: text.encode() for name, text in texts.items()}
-        sealed = {"sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}}
+        sealed = {
+            "record_version": RECORD_VERSION,
+            "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        }
         folder = (
-            directory / f"{algo}-{task}-tiny-s{seed}-{hashlib.sha256(texts['config.yaml'].encode()).hexdigest()[:10]}"
+            directory / f"{algo}-{task}-tiny-s{seed}-{hashlib.sha256(texts['config.json'].encode()).hexdigest()[:10]}"
         )
         folder.mkdir()
         for name, content in {**files, SEAL: json.dumps(sealed).encode(), "status": b"complete\n"}.items():
@@ -262,6 +319,7 @@ def _study_files(
     action = "<think>" + "c+ r- a? n- e- " * 3 + "</think><guess>crane</guess>"
     rows = [*sample_rows("base", base.tolist(), [action]), *sample_rows("final", final.tolist(), [action])]
     record.write_rows("samples.parquet", rows)
+    record.write_rows("outcomes.parquet", outcome_rows(rows))
     curve = []
     for share in np.linspace(0, 1, 5):
         level = base.mean() + share * (final.mean() - base.mean())
@@ -271,7 +329,7 @@ def _study_files(
         curve.append({name: float(value) for name, value in point.items()})
     record.write_rows("curve.parquet", curve)
     record.write_rows("ledger.parquet", [{"update": float(n), "rollout/wall_s": 0.4} for n in range(1, 53)])
-    files = {name: (folder / name).read_bytes() for name in ("samples.parquet", "curve.parquet", "ledger.parquet")}
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
     shutil.rmtree(folder)
     numbers = measured(base.astype(float), final.astype(float))
     return files, {**numbers, "flops": 2e12 * rng.uniform(0.9, 1.1), "wall_s": 48 * rng.uniform(0.8, 1.3)}

@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from benchmarks.config.budget import BudgetConfig
 from benchmarks.config.schema import check_config, compose_config
-from benchmarks.running.budget import BudgetConfig, refuse_unmeasurable
+from benchmarks.running.preflight import refuse_unmeasurable
 from tasks.errors import BadInput
 
 
@@ -41,9 +42,19 @@ from tasks.errors import BadInput
         (["+algo=grpo", "algo.group_size=1"], ["algo.group_size", "at least 2"]),
         (["+algo=grpo", "evaluate.test_samples=0"], ["evaluate.test_samples", "at least 1"]),
         (["+algo=grpo", "seed=-1"], ["seed=-1"]),
-        (["+algo=grpo", "seed=x"], ["seed=x"]),
+        (["+algo=grpo", "seed=x"], ["seed: ", "'x'"]),
         (["+algo=grpo", "policy=path"], ["policy.path"]),
         (["+algo=grpo", "policy.threads=0"], ["policy.threads", "at least 1"]),
+        (["+algo=grpo", "lr=1"], ["did you mean algo.learning_rate"]),
+        (["+algo=grpo", "group=3"], ["did you mean algo.group_size"]),
+        (["+algo=grpo", "words=core"], ["did you mean task.words"]),
+        (["+algo=grpo", "adapter.rank=3"], ["adapter.rank=3", "choose adapter=NAME first"]),
+        (["+algo=grpo", "+foo=1"], ["foo: there is no such key"]),
+        (["+algo=grpo", "task=null"], ["task=null"]),
+        (["+algo=grpo", "algo.name=gdpo"], ["algo.name=gdpo", "leave it out"]),
+        (["+algo=grpo", "seed=0,1"], ["seed=0,1", "add -m"]),
+        (["+algo=grpo", "results.save_every_s=-1"], ["results.save_every_s", "0 or above"]),
+        (["+algo=grpo", "+experiment=gird"], ["did you mean grid"]),
         (["+algo=grpo", "nonsense"], ["nonsense", "KEY=VALUE"]),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ import pytest
 from filelock import FileLock
 
 from benchmarks.records.record import records
-from benchmarks.sweep.campaign import DEFAULTS, Job, Schedule, campaign, combinations, jobs_of, seconds, words_of
+from benchmarks.sweep.campaign import Job, Schedule, campaign, combinations, jobs_of, seconds, words_of
+from benchmarks.sweep.campaign_defaults import DEFAULTS
 from tasks.errors import BadInput
 
 CHEAP = ("policy=tiny", "policy.device=cpu", "warmstart=none", "budget=smoke", "task=gsm_synth", "seed=0,1")
@@ -42,9 +44,8 @@ def test_a_setting_of_one_task_is_given_to_that_task_alone() -> None:
 
 def test_the_classic_secrets_and_all_rows_make_the_test_as_large_as_it_must_be(tmp_path: Path) -> None:
     (job,) = jobs_of(["task=wordle", "seed=0", "+algo=base", "policy=tiny", "policy.device=cpu"], tmp_path)
-    task = job.config.task_class(job.config.task)
-    assert len(task.problems("test")) >= 500
-    assert job.config.evaluate.test_problems is None
+    assert len(job.run.task.problems("test")) >= 500
+    assert job.run.config.evaluate.test_problems is None
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,8 @@ def test_at_the_end_of_a_slice_runs_are_told_to_stop_and_no_other_begins() -> No
     jobs = [machine.job(name, float("inf"), 10) for name in "abc"]
     machine.schedule(jobs, free=1e9).carry_out(until=15)
     assert begun(machine) == ["a", "b"]
-    assert "end b: to be continued after 4.5 s" in machine.log or "end b: to be continued after 5.0 s" in machine.log
+    ends = [line for line in machine.log if line.startswith("end b: ")]
+    assert re.fullmatch(r"end b: interrupted \(--for is over, or Ctrl-C\), to be resumed after [45]\.\d s", ends[0])
     assert sum(line.startswith("signal 15 to b") for line in machine.log) == 1
     assert machine.now < 16
 
@@ -159,7 +161,7 @@ def test_at_the_end_of_a_slice_runs_are_told_to_stop_and_no_other_begins() -> No
 def test_a_slice_without_time_begins_nothing_and_says_what_there_is_to_do(tmp_path: Path) -> None:
     said: list[str] = []
     assert campaign([*CHEAP, "+algo=base,grpo"], tmp_path, 0.0, said.append) == 0
-    assert said[-1] == "campaign: 0 of 4 runs complete; the same command goes on"
+    assert said[-1] == "campaign: 0 of 4 runs complete; the same command resumes"
     assert not (tmp_path / "runs").exists()
 
 

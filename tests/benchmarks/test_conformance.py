@@ -12,8 +12,8 @@ import faulty_algorithms as algorithms
 import faulty_tasks as tasks
 import pytest
 
-from benchmarks.checking.conformance import algorithm_findings, check_algorithm, check_task, task_findings
-from benchmarks.checking.findings import ALGORITHM_RULES, TASK_RULES, NotConforming
+from benchmarks.checking.conformance import algorithm_violations, check_algorithm, check_task, task_violations
+from benchmarks.checking.rules import ALGORITHM_RULES, TASK_RULES, NotConforming
 from benchmarks.config.plugins import BUILT_IN, installed
 from tasks.errors import BadInput
 
@@ -48,9 +48,9 @@ FAST = "task.max_action_tokens=24"
     ],
 )
 def test_a_planted_fault_of_an_algorithm_is_found(algorithm: type[Any], rule: str, says: str) -> None:
-    findings = algorithm_findings(algorithm, FAST)
-    assert {finding.rule for finding in findings} == {rule}, findings
-    assert says in " ".join(finding.problem for finding in findings)
+    violations = algorithm_violations(algorithm, FAST)
+    assert {each.rule for each in violations} == {rule}, violations
+    assert says in " ".join(each.problem for each in violations)
 
 
 @pytest.mark.parametrize("algorithm", [algorithms.Honest, algorithms.Resumable])
@@ -86,9 +86,9 @@ def test_an_algorithm_whose_setting_has_no_default_is_named_with_the_key() -> No
     ],
 )
 def test_a_planted_fault_of_a_task_is_found(task: type[Any], rule: str, says: str) -> None:
-    findings = task_findings(task)
-    assert rule in {finding.rule for finding in findings}, findings
-    assert says in " ".join(finding.problem for finding in findings if finding.rule == rule)
+    violations = task_violations(task)
+    assert rule in {each.rule for each in violations}, violations
+    assert says in " ".join(each.problem for each in violations if each.rule == rule)
 
 
 def test_an_honest_task_keeps_every_rule() -> None:

@@ -128,7 +128,7 @@ def test_an_algorithm_keeps_nothing_under_the_records_own_names_or_elsewhere(tmp
 def test_what_was_kept_goes_with_the_rest_when_a_run_starts_anew(tmp_path: Path) -> None:
     record = kept(tmp_path, ROWS)
     record.clear()
-    assert sorted(path.name for path in record.folder.iterdir()) == ["config.yaml", "manifest.json", "status"]
+    assert sorted(path.name for path in record.folder.iterdir()) == ["config.json", "manifest.json", "status"]
 
 
 def test_a_whole_run_of_gepa_leaves_its_family_and_can_be_shown(tmp_path: Path) -> None:

@@ -18,13 +18,12 @@ from record_factory import write_record
 from test_workers import PATIENCE_S, until, updates_saved
 
 from benchmarks.analysis.table import read_table
-from benchmarks.config.presets import presets
+from benchmarks.config.presets import presets, register
 from benchmarks.config.schema import check_config, compose_config
-from benchmarks.records.index import INDEX, read_index
 from benchmarks.records.record import records
 from benchmarks.resume.lock import holders
 from benchmarks.sweep.launch import launch
-from benchmarks.sweep.launchers import PLUGINS, words_about_runs, words_for_launcher
+from benchmarks.sweep.launchers import PLUGINS
 from tasks.errors import BadInput
 
 CHEAPEST = (*(word for word in SMALL if not word.startswith("policy.threads")), "task.max_turns=1", "+algo=base")
@@ -35,15 +34,18 @@ THERE_ARE = r"There are: joblib, ray, slurm, slurm_local$"
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["-m", "launcher=jolib"], f"^unknown launcher 'jolib'; did you mean joblib\\? {THERE_ARE}"),
-        (["-m", "launcher=joblib,ray"], f"^unknown launcher 'joblib,ray'.*{THERE_ARE}"),
-        (["-m", "launcher=joblib", "launcher=slurm"], "^launcher=joblib launcher=slurm: a sweep has one launcher$"),
-        (["launcher=joblib"], "^launcher= is for sweeps; add -m$"),
+        (["launcher=jolib"], f"^unknown launcher 'jolib'; did you mean joblib\\? {THERE_ARE}"),
+        (["launcher=joblib,ray"], "^launcher=joblib,ray: a sweep has one launcher$"),
     ],
 )
 def test_a_launcher_that_cannot_be_is_refused(words: list[str], message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        launch([*words, "+algo=base"])
+        launch([*words, "+algo=base"], many=True)
+
+
+def test_a_launcher_without_a_sweep_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"^launcher= is for sweeps; add -m$"):
+        launch(["launcher=joblib", "+algo=base"])
 
 
 def test_every_preset_says_what_it_needs_installed() -> None:
@@ -58,29 +60,33 @@ def test_a_launcher_that_is_not_installed_is_named_with_what_installs_it(
     package, extra = PLUGINS[name]
     message = rf"^launcher={name} needs the package {package}: pip install 'grpo-bench\[{extra}\]'$"
     with pytest.raises(BadInput, match=message):
-        launch(["-m", f"launcher={name}", *CHEAPEST, f"results.dir={tmp_path}"])
+        launch([f"launcher={name}", *CHEAPEST, f"results.dir={tmp_path}"], many=True)
     assert not list(tmp_path.iterdir())
 
 
-def test_words_about_the_launcher_are_no_words_about_runs() -> None:
-    words = ["launcher=slurm", "hydra.launcher.mem_gb=8", "hydra/launcher=submitit_local", "seed=0,1"]
-    assert words_about_runs(words) == ["seed=0,1"]
-
-
-@pytest.mark.parametrize(("runs", "processes"), [(1, 1), (3, 3), (9, 4)])
+@pytest.mark.parametrize(("runs", "words", "processes"), [(1, [], 1), (3, [], 3), (9, [], 4), (9, ["8"], 8)])
 def test_joblib_gets_a_process_a_core_and_none_that_would_have_no_run(
-    runs: int, processes: int, monkeypatch: pytest.MonkeyPatch
+    runs: int, words: list[str], processes: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    register()  # Hydra makes the modules of its plugins anew when it first looks for them.
+    from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
+
+    asked = []
     monkeypatch.setattr("joblib.cpu_count", lambda: 4)
-    assert words_for_launcher("joblib", [], runs) == ["launcher=joblib", f"hydra.launcher.n_jobs={processes}"]
-    assert words_for_launcher("joblib", ["hydra.launcher.n_jobs=8"], runs) == ["launcher=joblib"]
-    assert words_for_launcher(None, [], runs) == []
+    monkeypatch.setattr(JoblibLauncher, "launch", lambda self, jobs, initial_job_idx: asked.append((self, jobs)) or [])
+    seeds = ",".join(map(str, range(runs)))
+    typed = [f"hydra.launcher.n_jobs={word}" for word in words]
+    launch(["launcher=joblib", *CHEAPEST, *typed, f"seed={seeds}", f"results.dir={tmp_path}"], many=True)
+    ((launcher, jobs),) = asked
+    assert launcher.joblib["n_jobs"] == processes
+    assert [job[-3] for job in jobs] == [f"seed={seed}" for seed in range(runs)]
+    assert {job[-1] for job in jobs} == {"launcher=joblib"}, "by which a worker's Hydra knows the launcher's keys"
 
 
 def test_without_slurm_the_user_is_told_what_is_missing_and_what_goes_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda program: None)
     with pytest.raises(BadInput, match=r"sbatch and srun are not on this machine's PATH; launcher=slurm_local"):
-        launch(["-m", "launcher=slurm", *CHEAPEST])
+        launch(["launcher=slurm", *CHEAPEST], many=True)
 
 
 def swept(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -151,12 +157,7 @@ def test_the_folders_of_two_workers_copied_into_one_read_as_one(tmp_path: Path) 
     for seed, worker in enumerate(("a", "b")):
         write_record(tmp_path / worker, seed=seed)
         write_record(tmp_path / worker, algo="base", seed=seed, experiment="b0b0b0b0b0")
-        read_index(tmp_path / worker).save()
-        assert (tmp_path / worker / INDEX).exists()
         shutil.copytree(tmp_path / worker, tmp_path / "all", dirs_exist_ok=True)
-    both = read_index(tmp_path / "all")
-    seeds = [(run.about["algo"], run.about["seed"]) for run in both.runs]
-    assert sorted(seeds) == [("base", 0), ("base", 1), ("grpo", 0), ("grpo", 1)]
-    assert both.set_aside == []
     table = read_table(tmp_path / "all")
+    assert table.set_aside == []
     assert sorted((row["algo"], row["seeds"]) for row in table.rows) == [("base", [0, 1]), ("grpo", [0, 1])]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.running.budget import LIMITS, BudgetConfig
-from benchmarks.running.ledger import Ledger, Prices
+from benchmarks.config.budget import LIMITS, BudgetConfig, Prices
+from benchmarks.running.ledger import Ledger
 from tasks.errors import BadInput
 
 
@@ -61,6 +61,13 @@ def test_a_row_holds_what_was_booked_since_the_last() -> None:
     ledger.close_row({})
     assert [row["rollout/rollouts"] for row in ledger.rows] == [8, 3]
     assert ledger.rows[0]["reward"] == 1.0
+
+
+def test_a_mean_of_a_column_is_over_the_updates_that_have_it() -> None:
+    ledger = Ledger(clock=Clock())
+    for metrics in ({"corr/a_b": 0.5, "reward": 1.0}, {"corr/a_b": None}, {"corr/a_b": 1.0, "corr/sum_solved": 0.25}):
+        ledger.close_row(metrics)
+    assert ledger.means("corr/") == {"a_b": 0.75, "sum_solved": 0.25}
 
 
 def test_evaluation_is_never_charged_to_the_algorithm() -> None:

@@ -55,7 +55,7 @@ def test_the_first_limit_decides_how_many_updates_there_will_be() -> None:
 
 
 def test_a_plan_records_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert launch([*SMALL, "--dry-run", f"results.dir={tmp_path / 'runs'}"]) == 0
+    assert launch([*SMALL, f"results.dir={tmp_path / 'runs'}"], dry_run=True) == 0
     said = capsys.readouterr().out
     for part in ("plan: grpo on wordle with tiny", "until updates is reached", "booked apart", "price unknown"):
         assert part in said
@@ -68,4 +68,4 @@ def test_base_spends_nothing_on_improving() -> None:
 
 def test_a_sweep_is_not_planned() -> None:
     with pytest.raises(BadInput, match="plans one run"):
-        launch(["-m", "--dry-run", *SMALL, "seed=0,1"])
+        launch([*SMALL, "seed=0,1"], many=True, dry_run=True)

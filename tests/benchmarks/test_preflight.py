@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from transformers import LlamaConfig, Qwen2Config
 
 from benchmarks.config.presets import presets
 from benchmarks.config.schema import RunConfig, check_config, compose_config
 from benchmarks.running.preflight import memory_lines, memory_need, refuse_unfit, warm_start_need, widest
+from benchmarks.running.run import run
 from benchmarks.running.warmstart import find_or_make
 from benchmarks.sweep.launch import launch
+from benchmarks.sweep.plan import plan
 from policies.memory import need, skeleton_of
 from policies.source import find_source
 from tasks.api import Task
@@ -45,6 +48,18 @@ MODELS: dict[str, Any] = {
 }
 """The models' published sizes."""
 MODEL_OF = {"135m": "smollm2_135m", "500m": "qwen2_5_0_5b_instruct", "1500m": "qwen2_5_1_5b_instruct"}
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+@pytest.mark.parametrize("entry", [run, plan])
+def test_a_split_without_problems_is_named(entry: Any, split: str, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("crane\n")  # of the test split
+    setting = f"task.words={words}" if split == "train" else f"task.{split}=0"
+    config = check_config(compose_config(["+algo=base", "budget=smoke", setting, f"results.dir={tmp_path}"]))
+    arguments = (config, Console(), "x") if entry is run else (config,)
+    with pytest.raises(BadInput, match=f"task=wordle has no {split} problems"):
+        entry(*arguments)
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +119,11 @@ def test_a_dry_run_refuses_what_cannot_fit_and_records_nothing(
     large: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("policies.memory.free_memory", lambda _: (2**30, 2**30))
-    words = ["--dry-run", "+algo=grpo", "policy=path", f"policy.path={large}", f"results.dir={tmp_path / 'runs'}"]
+    words = ["+algo=grpo", "policy=path", f"policy.path={large}", f"results.dir={tmp_path / 'runs'}"]
+    with pytest.raises(BadInput, match=r"needs 23\.5 GiB at least"):
+        launch(words, dry_run=True)
     with pytest.raises(BadInput, match=r"needs 23\.5 GiB at least"):
         launch(words)
-    with pytest.raises(BadInput, match=r"needs 23\.5 GiB at least"):
-        launch(words[1:])
     assert not any((tmp_path / "runs").rglob("status"))
 
 

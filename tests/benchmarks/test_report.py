@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 import pytest
 from record_factory import DAMAGE, HOSTILE, MARKUP, write_record, write_study
 
-from benchmarks.analysis.statistics import paired_gain_interval
+from benchmarks.analysis.statistics import DIFFERENCES, contrast
 from benchmarks.report.figures import figures
 from benchmarks.report.gather import gather
 from benchmarks.report.page import SCRIPTS, escaped_json, report
@@ -103,27 +103,29 @@ def test_best_and_tied_are_told_apart_by_the_paired_difference(runs, tmp_path):
     assert standing == {leader: "best", other: "tied", "far": "behind"}
     win = setting.wins[0][[e.row["algo"] for e in setting.plotted].index("far")]
     order = sorted(range(60), key=lambda problem: f"word{problem}")
-    low, high = paired_gain_interval(far.mean(axis=1)[None, order], outcomes[leader].mean(axis=1)[None, order])
-    assert (win.low, win.high) == pytest.approx((low, high))
+    tables = [outcomes[name].mean(axis=1)[None, order] for name in (leader, "far")]
+    assert (win.low, win.high) == pytest.approx(contrast(tables, [1, -1], DIFFERENCES).interval(1 - 0.05 / 3))
     assert win.effect == pytest.approx(outcomes[leader].mean() - far.mean())
 
 
-def test_a_difference_is_over_the_seeds_that_both_have_and_names_the_others(runs):
+def test_a_difference_is_over_all_seeds_of_both_and_the_index_remembers_it(runs):
     for seed in (0, 1, 2):
         write_record(runs, algo="three", seed=seed, final=ALL)
-    for seed in (1, 2, 5):
+    for seed in (5, 6):
         write_record(runs, algo="other", seed=seed, final=NONE)
-    for _ in range(2):  # The second time, from the index.
-        (win,) = [cell for cell in gather(runs).settings[0].wins[0] if cell]
-        assert (win.effect, win.seeds, win.left_out) == (1.0, (1, 2), (0, 5))
+    first, again = (next(cell for cell in gather(runs).settings[0].wins[0] if cell) for _ in range(2))
+    assert (first.effect, first.seeds) == (1.0, 2)
+    assert first == again
 
 
-def test_experiments_without_a_common_seed_are_not_compared(runs):
-    write_record(runs, algo="one", seed=0, final=ALL)
-    write_record(runs, algo="two", seed=1, final=NONE)
-    setting = gather(runs).settings[0]
-    assert setting.wins == [[None, None], [None, None]]
-    assert [experiment.standing for experiment in setting.experiments] == ["best", ""]
+def test_the_untouched_policy_has_an_accuracy_and_no_gain(runs, tmp_path):
+    write_record(runs, algo="grpo", final=ALL, base=NONE)
+    write_record(runs, algo="base", final=NONE, base=NONE, rollouts=0, updates=0)
+    data = page_of(runs, tmp_path).data
+    heads = [column["key"] for column in data["columns"]]
+    gains = {row["cells"][heads.index("algorithm")][0]: row["cells"][heads.index("gain")] for row in data["rows"]}
+    assert gains["base"] == [None, "–"]
+    assert gains["grpo"][0] == 1.0
 
 
 @pytest.mark.parametrize(("how", "reason"), DAMAGE.values(), ids=DAMAGE)
@@ -148,9 +150,9 @@ def test_two_experiments_of_one_algorithm_keep_their_hash_and_the_better_is_plot
 def test_a_control_that_does_better_does_not_stand_for_its_algorithm(runs):
     for experiment, shuffled, final in (("aaaaaaaaaa", False, NONE), ("bbbbbbbbbb", True, ALL)):
         record = write_record(runs, algo="feedback_grpo", experiment=experiment, final=final)
-        config = record.read_yaml("config.yaml")
+        config = record.read_json("config.json")
         config["algo"] |= {"mode": "distill", "shuffled": shuffled}
-        record.write("config.yaml", json.dumps(config).encode())
+        record.write_json("config.json", config)
         record.write_status("complete")
     setting = gather(runs).settings[0]
     assert [experiment.label for experiment in setting.plotted] == ["feedback_grpo aaaaaa"]
@@ -225,7 +227,7 @@ def test_error_bars_are_the_interval_and_the_range_over_seeds(study):
         for trace in drawn(figures(setting, study)["pareto"], axis="flops", log=False, theme="dark")["data"]
         if trace["name"] == experiment.label
     )
-    spent = [run.about["flops"] for run in experiment.complete]
+    spent = [run.summary["flops"] for run in experiment.complete]
     assert trace["x"][0] + trace["error_x"]["array"][0] == pytest.approx(max(spent))
     assert trace["x"][0] - trace["error_x"]["arrayminus"][0] == pytest.approx(min(spent))
     assert trace["y"][0] + trace["error_y"]["array"][0] == pytest.approx(experiment.row["accuracy_ci_high"])
@@ -306,7 +308,7 @@ def page_of_one(runs, tmp_path, algo, text):
     runs.mkdir(parents=True)
     # A folder's name cannot hold every character that a plugin's name can.
     record = write_record(runs, algo="placeholder", actions=[text])
-    for file in ("summary.json", "config.yaml"):
+    for file in ("summary.json", "config.json"):
         content = json.loads((record.folder / file).read_text())
         content["algo"] = algo if file == "summary.json" else {"name": algo}
         (record.folder / file).write_text(json.dumps(content))

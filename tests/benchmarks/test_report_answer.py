@@ -13,10 +13,9 @@ import pytest
 from claim_records import write_experiment
 from record_factory import write_record
 
-from benchmarks.analysis.aggregates import performance_profile
 from benchmarks.analysis.claims import answer, load_claims
 from benchmarks.analysis.comparison import compare
-from benchmarks.analysis.efficiency import cost_to_target, curve_frame
+from benchmarks.analysis.efficiency import cost_to_target, curve_frame, performance_profile
 from benchmarks.analysis.experiments import read_experiments
 from benchmarks.report.answer import short_answer
 from benchmarks.report.claim_plots import claim_plot
@@ -42,22 +41,21 @@ def results(records):
     return gather(records)
 
 
-def test_the_matrix_has_the_numbers_and_the_corrected_p_of_compare(records, results):
+def test_the_matrix_has_the_simultaneous_intervals_of_compare(records, results):
     experiments, _ = read_experiments(records)
     for setting in results.settings:
         chosen = [e for e in experiments if e.first.summary["task"] == setting.names[0]]
         found = compare(chosen, experiments)
         place = {experiment.label: number for number, experiment in enumerate(setting.plotted)}
-        assert setting.family == len(found.pairs) == 6
+        assert len(found.pairs) == 6
+        assert setting.detectable == pytest.approx(found.detectable)
         for pair in found.pairs:
             cell = setting.wins[place[pair.first]][place[pair.second]]
-            assert (cell.effect, cell.low, cell.high) == (
-                pair.difference.value,
-                pair.difference.low,
-                pair.difference.high,
-            )
-            assert cell.p_holm == pytest.approx(pair.p_holm)
-            assert cell.decided == pair.found
+            turned = -1 if place[pair.first] > place[pair.second] else 1
+            assert cell.effect == pytest.approx(pair.difference)
+            assert (cell.low, cell.high) == pytest.approx((pair.low, pair.high))
+            assert cell.decided == (pair.standing in ("first", "second")) == (pair.low > 0 or pair.high < 0)
+            assert turned * cell.effect >= 0
             mirrored = setting.wins[place[pair.second]][place[pair.first]]
             assert (mirrored.effect, mirrored.low, mirrored.high) == (-cell.effect, -cell.high, -cell.low)
 
@@ -166,31 +164,36 @@ def test_claims_stand_on_the_page_as_the_command_answers_them(tmp_path):
 
 
 def test_records_that_cannot_be_judged_together_leave_the_page_standing(tmp_path):
-    write_experiment(tmp_path, "grpo", 0.5, task="wordle")
-    write_experiment(tmp_path, "vector_grpo", 0.6, task="wordle", rewards={"another": 0.5})
+    for algo in ("grpo", "rft"):
+        for record in write_experiment(tmp_path, algo, 0.5, task="wordle", seeds=5):
+            rows = [{k: v for k, v in row.items() if "device" not in k} for row in record.read_rows("curve.parquet")]
+            record.write_rows("curve.parquet", rows)
+            record.write_status("complete")
     answers = {found.claim: found for found in gather(tmp_path).claims["tiny", "quick"]}
-    assert answers["vector_reward"].scope.startswith("cannot be judged: the curve of seed 0 has no")
-    assert answers["single_turn_only"].findings
+    (judgement,) = (j for j in answers["cost_axis"].judgements if j.runs and j.test.startswith("rft"))
+    assert judgement.conclusion == "undecided"
+    assert judgement.note.startswith("the curve of seed 0 has no spent/device_seconds")
+    assert answers["single_turn"].judgements
 
 
 def test_a_claims_plot_has_every_measured_effect_and_its_threshold(tmp_path):
-    write_experiment(tmp_path, "grpo", 0.5, task="gsm_synth")
-    write_experiment(tmp_path, "grpo", 0.5, task="wordle")
+    write_experiment(tmp_path, "grpo", 0.5, task="gsm_synth", seeds=5)
+    write_experiment(tmp_path, "grpo", 0.1, task="wordle_turn", seeds=5)
     answers = {found.claim: found for found in gather(tmp_path).claims["tiny", "quick"]}
-    found = answers["single_turn_only"]
-    assert found.verdict == "refuted"
+    found = answers["single_turn"]
+    assert found.conclusion == "refuted"
     figure = claim_plot(found)
     made = drawn(figure, axis="none", log=False, theme="dark")
     assert go.Figure(made).data
     assert "$" not in json.dumps(made)
-    measured = {number: f for number, f in enumerate(found.findings, 1) if f.effect is not None}
+    measured = {number: f for number, f in enumerate(found.judgements, 1) if f.effect is not None}
     assert len(made["data"]) == len(measured) == 2
     for trace in made["data"]:
-        finding = measured[int(trace["y"][0].split(" ")[0])]
-        assert trace["x"] == [finding.effect]
-        assert trace["x"][0] + trace["error_x"]["array"][0] == pytest.approx(finding.high)
-        assert trace["x"][0] - trace["error_x"]["arrayminus"][0] == pytest.approx(finding.low)
-        assert trace["name"] == finding.verdict
+        judgement = measured[int(trace["y"][0].split(" ")[0])]
+        assert trace["x"] == [judgement.effect]
+        assert trace["x"][0] + trace["error_x"]["array"][0] == pytest.approx(judgement.high)
+        assert trace["x"][0] - trace["error_x"]["arrayminus"][0] == pytest.approx(judgement.low)
+        assert trace["name"] == judgement.conclusion
     lines = [shape["x0"] for shape in made["layout"]["shapes"] if shape["type"] == "line"]
-    assert lines == [0.02, 0.02]
+    assert lines == [0.02]
     assert claim_plot(answers["textual_feedback"])["data"] == []

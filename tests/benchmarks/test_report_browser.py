@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from browsing import PHONE, WIDE, marks
-from record_factory import write_record, write_study
+from record_factory import rewrite, write_record, write_study
 
 from benchmarks.report.page import report
 
@@ -136,13 +136,13 @@ def test_tiles_chips_and_ticks_are_drawn(visit, tmp_path):
         turns = json.loads(row["turns"])
         turns[0]["rewards"] |= {"consistent": -0.5}
         row["turns"] = json.dumps(turns)
-    record.write_rows("samples.parquet", rows)
+    rewrite(record, "samples.parquet", rows)
     record.write_status("complete")
     record = write_record(runs, task="sums", final=[[False]], base=[[False]], actions=["5*3=15\n15+4=20\n#### 20"])
     rows = record.read_rows("samples.parquet")
     for row in rows:
         row["turns"] = row["turns"].replace('"format"', '"steps"')
-    record.write_rows("samples.parquet", rows)
+    rewrite(record, "samples.parquet", rows)
     record.write_status("complete")
     report(runs, tmp_path / "report.html")
     page = visit(tmp_path / "report.html")

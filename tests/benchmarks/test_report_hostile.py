@@ -6,7 +6,7 @@ import json
 
 import pytest
 from browsing import marks
-from record_factory import HOSTILE, MARKUP, write_record
+from record_factory import HOSTILE, MARKUP, rewrite, write_record
 
 from benchmarks.report.page import report
 
@@ -42,7 +42,7 @@ def plant(runs, number, text):
     turns = json.loads(rows[0]["turns"])
     turns[0]["action"] = LONG + text
     rows[0]["turns"] = json.dumps(turns)
-    record.write_rows("samples.parquet", rows)
+    rewrite(record, "samples.parquet", rows)
     points = [
         {"spent/flops": c, "spent/rollouts": c, "solved": c / 2, f"reward/{as_utf8(text)}": c} for c in (0.0, 1.0)
     ]

@@ -47,6 +47,7 @@ def test_every_plot_becomes_an_svg_and_a_png_in_the_pages_colours(records, tmp_p
 
 def test_there_is_a_picture_of_every_plot_under_a_name_that_stays_in_the_folder(tmp_path):
     write_experiment(tmp_path, "grpo", 0.5)
+    write_experiment(tmp_path, "grpo", 0.5, task="gsm_synth", seeds=5)
     for seed, (task, name) in enumerate({"odd1": "../../etc/x", "odd2": "..%..%etc%x"}.items()):
         record = write_record(tmp_path, task=task, seed=seed)
         summary = record.read_json("summary.json") | {"task": name}
@@ -56,7 +57,7 @@ def test_there_is_a_picture_of_every_plot_under_a_name_that_stays_in_the_folder(
     results = gather(tmp_path)
     names = named_figures(results)
     claims = [name for name in names if "-claim-" in name]
-    assert claims == ["tiny-quick-claim-single_turn_only"]
+    assert claims == ["tiny-quick-claim-single_turn"]
     over_all_tasks = {"tiny-quick-gains", "tiny-quick-progress"}
     assert over_all_tasks <= set(names)
     own = sum(len(figures(setting, results)) for setting in results.settings)

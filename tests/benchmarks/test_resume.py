@@ -36,7 +36,7 @@ def break_off(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str, owner:
     """A run whose process ends at the n-th call of a function."""
     with monkeypatch.context() as patched:
         patched.setattr(owner, name, dies(at, getattr(owner, name)))
-        patched.setattr("benchmarks.running.run.end", lambda record, session, error: error)
+        patched.setattr("benchmarks.running.attempt.end", lambda record, session, error: error)
         with pytest.raises(Killed):
             run_on(folder, *words)
 

@@ -50,8 +50,9 @@ def finished(timed: tuple[Record, float]) -> Record:
 def test_a_complete_record_holds_every_part(finished: Record) -> None:
     names = {path.name for path in finished.folder.iterdir()}
     assert names == {
-        "config.yaml", "manifest.json", "ledger.parquet", "curve.parquet", "samples.parquet", "greedy.parquet",
-        "credit_first.parquet", "credit_last.parquet", "summary.json", "seal.json", "status", "policy"
+        "config.json", "manifest.json", "ledger.parquet", "curve.parquet", "samples.parquet", "greedy.parquet",
+        "outcomes.parquet", "credit_first.parquet", "credit_last.parquet", "summary.json", "seal.json", "status",
+        "policy",
     }  # fmt: skip
     assert finished.status == "complete"
 
@@ -200,7 +201,7 @@ def test_the_same_seed_makes_the_same_record_bit_for_bit(finished: Record, tmp_p
     assert again.name == finished.name
     assert again.read_rows("samples.parquet") == finished.read_rows("samples.parquet")
     assert again.read_rows("greedy.parquet") == finished.read_rows("greedy.parquet")
-    seconds = (*VARIABLE, "spent/seconds")
+    seconds = (*VARIABLE, "spent/seconds", "spent/device_seconds")
     for file in ("ledger.parquet", "curve.parquet"):
         one, other = (
             [{k: v for k, v in row.items() if not k.endswith(seconds)} for row in record.read_rows(file)]

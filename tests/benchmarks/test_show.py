@@ -11,7 +11,7 @@ import unicodedata
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from record_factory import HOSTILE, write_record
+from record_factory import HOSTILE, rewrite, write_record
 from rich.console import Console
 
 from benchmarks.records.reading import find_record
@@ -66,7 +66,7 @@ def real_sample(actions_of):
 def test_a_real_game_is_shown_turn_by_turn(tmp_path):
     problem, rows = real_sample(lambda secret: [write_action("a first look", "zzzzz"), write_action("", secret)])
     record = write_record(tmp_path)
-    record.write_rows("samples.parquet", rows)
+    rewrite(record, "samples.parquet", rows)
     sheet = sheet_of(record)
     order = [
         f"{problem.id}, sample 0: solved, score",
@@ -107,6 +107,11 @@ def test_the_limit_holds_and_the_sheet_says_how_many_there_are(tmp_path):
     sheet = sheet_of(write_record(tmp_path, base=MIXED, final=MIXED), limit=2)
     assert len(re.findall(r", sample \d: ", sheet)) == 2
     assert "2 of 6 final samples" in sheet
+
+
+def test_correlations_of_rewards_stand_in_the_head(tmp_path):
+    record = write_record(tmp_path, reward_correlations={"sum_solved": 0.994})
+    assert "rewards, correlation within groups: sum_solved 0.99" in sheet_of(record)
 
 
 def test_the_base_policys_samples_can_be_shown(tmp_path):
@@ -153,7 +158,7 @@ def test_a_run_without_samples_is_told_in_one_line(tmp_path):
 )
 def test_samples_that_cannot_be_read_are_told_in_one_line_and_nothing_is_printed(tmp_path, column, value):
     record = write_record(tmp_path)
-    record.write_rows("samples.parquet", [row | {column: value} for row in record.read_rows("samples.parquet")])
+    rewrite(record, "samples.parquet", [row | {column: value} for row in record.read_rows("samples.parquet")])
     console = Console(file=io.StringIO())
     with pytest.raises(BadInput, match="no test samples to show") as caught:
         show(record, console)
@@ -165,7 +170,7 @@ def test_samples_that_cannot_be_read_are_told_in_one_line_and_nothing_is_printed
 def test_samples_that_lack_a_column_are_told_in_one_line(tmp_path, column):
     record = write_record(tmp_path)
     rows = [{key: row[key] for key in row if key != column} for row in record.read_rows("samples.parquet")]
-    record.write_rows("samples.parquet", rows)
+    rewrite(record, "samples.parquet", rows)
     with pytest.raises(BadInput, match=f"KeyError: '{column}'"):
         sheet_of(record)
 
@@ -210,7 +215,7 @@ def test_a_long_span_is_quoted_in_part_and_hostile_names_are_escaped(tmp_path, c
     turn = {"action": char * 500, "rewards": {name: 1}, "spans": {name: [0, 500]}, "feedback": "", "solved": True}
     record = write_record(tmp_path)
     rows = [row | {"turns": json.dumps([turn]), "problem": "[b]\nx"} for row in record.read_rows("samples.parquet")]
-    record.write_rows("samples.parquet", rows)
+    rewrite(record, "samples.parquet", rows)
     sheet = sheet_of(record)
     assert re.search(rf"^  \[b\]\\x07 +1\.000  “{re.escape(quoted)}…”$", sheet, re.MULTILINE)
     assert "\n[b]\\nx, sample 0" in sheet

@@ -12,8 +12,7 @@ import torch
 from broken_off import Killed, dies
 
 from benchmarks.records.record import Record
-from benchmarks.records.tensor_file import read_tensors, write_tensors
-from benchmarks.resume.state import SLOTS, StateStore, pack, unpack
+from benchmarks.resume.state import StateStore, pack, read_state, unpack, write_state
 
 
 def save(store: StateStore, updates: int) -> None:
@@ -25,15 +24,12 @@ def saved_up_to(folder: Path, updates: int) -> StateStore:
     store = StateStore(folder)
     for update in range(1, updates + 1):
         save(store, update)
-    store.wait()
     return StateStore(folder)
 
 
 def files(folder: Path) -> list[Path]:
     """The states, the newest first."""
-    return sorted(
-        (folder / "state").glob("*.safetensors"), key=lambda path: read_tensors(path)[0]["updates"], reverse=True
-    )
+    return sorted((folder / "state").glob("*.safetensors"), reverse=True)
 
 
 def test_the_newest_state_is_read_back_with_its_log(tmp_path: Path) -> None:
@@ -46,9 +42,12 @@ def test_the_newest_state_is_read_back_with_its_log(tmp_path: Path) -> None:
     assert found.log == [{"update": update} for update in range(1, 8)]
 
 
-def test_no_more_than_three_states_are_kept(tmp_path: Path) -> None:
+def test_two_states_are_kept(tmp_path: Path) -> None:
     saved_up_to(tmp_path, 7)
-    assert [read_tensors(path)[0]["updates"] for path in files(tmp_path)] == [7, 6, 5]
+    assert [read_state(path)[0]["updates"] for path in files(tmp_path)] == [7, 6]
+    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == [
+        *("00000006.safetensors", "00000007.safetensors", "log.jsonl")
+    ]
 
 
 @pytest.mark.parametrize("place", [0, 9, 40, -1])
@@ -86,6 +85,7 @@ def test_a_damaged_log_takes_the_states_that_need_it_along(tmp_path: Path) -> No
     assert found.updates == 3
     log.write_bytes(b"nothing of it")
     assert store.newest() is None
+    assert not store.exist()
 
 
 def test_what_is_left_of_a_kill_at_any_fsync_or_rename_is_whole(
@@ -104,7 +104,6 @@ def test_what_is_left_of_a_kill_at_any_fsync_or_rename_is_whole(
                     record.write("status", f"{update}".encode() * 1000)
                     save(store, update)
                     done = update
-                store.wait()
             except Killed:
                 pass
         found = StateStore(folder).newest()
@@ -116,22 +115,55 @@ def test_what_is_left_of_a_kill_at_any_fsync_or_rename_is_whole(
 def test_a_disk_that_is_full_in_the_middle_of_a_state_leaves_the_two_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = saved_up_to(tmp_path, SLOTS)
-    oldest = files(tmp_path)[-1]
-    oldest.write_bytes(oldest.read_bytes()[:50])  # As far as the disk went.
-    whole = [path for path in (tmp_path / "state").glob("*.safetensors") if is_whole(path)]
-    assert sorted(read_tensors(path)[0]["updates"] for path in whole) == [2, 3]
+    from safetensors import SafetensorError
+
+    store = saved_up_to(tmp_path, 2)
     found = store.newest()
+
+    def full(tensors: Any, path: Path, metadata: Any) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("safetensors.torch.save_file", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            save(store, 3)
+    assert [path.name for path in files(tmp_path)] == ["00000002.safetensors", "00000001.safetensors"]
+    assert not list((tmp_path / "state").glob(".*"))
+    save(store, 3)
+    found = StateStore(tmp_path).newest()
     assert found
-    assert found.updates == SLOTS
+    assert (found.updates, len(found.log)) == (3, 3)
 
 
-def is_whole(path: Path) -> bool:
-    try:
-        read_tensors(path)
-    except ValueError:
-        return False
-    return True
+def test_a_state_that_its_reader_cannot_take_over_is_damage_and_the_one_before_is_used(tmp_path: Path) -> None:
+    def takes_the_first(saved: Any) -> None:
+        if saved.updates > 1:
+            raise KeyError("ledger")
+
+    store = saved_up_to(tmp_path, 2)
+    found = store.newest(takes_the_first)
+    assert found
+    assert found.updates == 1
+    assert store.damage == ["state/00000002.safetensors: 'ledger'"]
+
+
+@pytest.mark.parametrize("change", [{"log_bytes": 1e400}, {"updates": 10**400}, {"log_bytes": -1}, {"version": None}])
+def test_a_state_that_says_what_cannot_be_is_damage(tmp_path: Path, change: dict[str, Any]) -> None:
+    store = saved_up_to(tmp_path, 1)
+    about, tensors = read_state(files(tmp_path)[0])
+    write_state(files(tmp_path)[0], about | change, tensors)
+    assert store.newest() is None
+    assert len(store.damage) == 1
+
+
+def test_a_sparse_log_and_a_sparse_state_are_not_read(tmp_path: Path) -> None:
+    store = saved_up_to(tmp_path, 1)
+    os.truncate(files(tmp_path)[0], 2**42)
+    os.truncate(tmp_path / "state" / "log.jsonl", 20 * 2**30)
+    assert store.newest() is None
+    assert "larger than" in store.damage[0]
+    assert "larger than the memory" in store.damage[1]
 
 
 class Bomb:
@@ -152,11 +184,11 @@ def test_a_pickle_in_the_place_of_a_state_is_not_unpickled(tmp_path: Path) -> No
     trace.unlink()
     for path in [*(tmp_path / "state").iterdir()]:
         path.write_bytes(pickle.dumps(Bomb(trace)))
-    torch.save(Bomb(trace), tmp_path / "state" / "0.safetensors")
+    torch.save(Bomb(trace), tmp_path / "state" / "00000009.safetensors")
     for name in ("optimizer.pt", "rng_state.pth", "scheduler.pt", "pytorch_model.bin", "gepa_state.bin"):
         (tmp_path / "state" / name).write_bytes(pickle.dumps(Bomb(trace)))
     assert store.newest() is None
-    assert len(store.damage) == 2
+    assert len(store.damage) == 3
     assert not trace.exists()
 
 
@@ -171,15 +203,14 @@ def test_nothing_is_read_or_written_through_planted_links(tmp_path: Path) -> Non
         path.symlink_to(elsewhere / "state" / path.name)
     store = StateStore(record)
     assert store.newest() is None
-    assert len(store.damage) == 2
-    with pytest.raises(OSError, match="symbolic link"):
-        save(store, 3)
+    assert len(store.damage) == 3
+    save(store, 3)
     store.remove()
     (record / "state").symlink_to(elsewhere / "state")
     assert store.newest() is None
     save(store, 3)
     Record(record).write("status", b"failed")
-    (record / ".status.part").symlink_to(elsewhere / "state" / "0.safetensors")
+    (record / ".status.part").symlink_to(elsewhere / "state" / "00000001.safetensors")
     Record(record).write("status", b"running")
     assert {path: path.read_bytes() for path in (elsewhere / "state").iterdir()} == treasure
 
@@ -203,8 +234,10 @@ def test_tensors_of_all_kinds_survive(tmp_path: Path) -> None:
         "long": torch.tensor([-(2**62)]),
         "nan": torch.tensor([float("nan")]),
     }
-    write_tensors(tmp_path / "file", {}, tensors)
-    _, found = read_tensors(tmp_path / "file")
+    tensors["the same again"] = tensors["turned"]
+    tensors["a part"] = tensors["turned"][1]
+    write_state(tmp_path / "file", {}, tensors)
+    _, found = read_state(tmp_path / "file")
     for name, tensor in tensors.items():
         assert torch.equal(found[name].nan_to_num(7), tensor.nan_to_num(7))
         assert found[name].dtype == tensor.dtype

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from broken_off import SMALL
+from fsspec.implementations.memory import MemoryFileSystem
 from record_factory import write_record
+from rich.console import Console
 from stores import URL, away, emptied, put, upload_folder
 from typer.testing import CliRunner
 
 from benchmarks.cli import app
-from benchmarks.records import mirror as mirrors
-from benchmarks.records.mirror import mirror, readable
+from benchmarks.config.schema import check_config, compose_config
+from benchmarks.records import store as stores
+from benchmarks.records.record import Record
 from benchmarks.records.redaction import redact
-from benchmarks.records.store import Store, StoreAway, is_url
-from tasks.errors import BadInput
+from benchmarks.records.store import Store, StoreAway, is_url, mirror, readable, upload, upload_left, uploaded
+from benchmarks.running.run import run
+from benchmarks.sweep.runs import planned
+from tasks.errors import BadInput, RunFailed
 
 PASSWORD = "correct-horse-battery"
 
@@ -84,38 +92,80 @@ def test_where_s3fs_is_missing_one_line_says_what_to_install(monkeypatch: pytest
         Store("s3://bucket/runs")
 
 
-def test_what_is_put_is_listed_read_and_removed(store: Store, tmp_path: Path) -> None:
-    store.write("a/b", b"one")
-    store.write("a/b", b"two")
-    (tmp_path / "c").write_bytes(b"three")
-    store.upload("a/c", tmp_path / "c")
-    store.write("ab/d", b"")
-    assert {key: entry.size for key, entry in store.list().items()} == {"a/b": 3, "a/c": 5, "ab/d": 0}
+def test_what_is_put_is_listed_and_read(store: Store, tmp_path: Path) -> None:
+    for key, content in {"a/b": b"two", "a/c": b"three", "ab/d": b""}.items():
+        (tmp_path / "file").write_bytes(content)
+        store.put(key, tmp_path / "file")
+    assert {key: about["size"] for key, about in store.list().items()} == {"a/b": 3, "a/c": 5, "ab/d": 0}
     assert list(store.list("a")) == ["a/b", "a/c"]
-    assert (store.read("a/b", 3), store.read("ab/d", 3)) == (b"two", b"")
-    with pytest.raises(OSError, match="larger"):
-        store.read("a/c", 4)
-    store.download("a/c", tmp_path / "back")
-    assert (tmp_path / "back").read_bytes() == b"three"
-    store.remove(["a/b", "a/nothing"])
-    assert store.entry("a/b") is None
-    with pytest.raises(FileNotFoundError):
-        store.read("a/b", 3)
+    assert (store.read("a/b", 3), store.read("a/c", 2), store.read("ab/d", 3)) == (b"two", b"th", b"")
+    assert store.hash("a/b") == hashlib.sha256(b"two").hexdigest()
+    with pytest.raises(StoreAway):
+        store.read("a/nothing", 3)
 
 
-def test_an_object_is_created_once(store: Store) -> None:
-    assert store.create("lock", b"first")
-    assert not store.create("lock", b"second")
-    assert store.read("lock", 10) == b"first"
+def with_policy(runs: Path, **names: Any) -> Record:
+    record = write_record(runs, **names)
+    record.keep_policy(lambda folder: (folder.mkdir(), (folder / "model.safetensors").write_bytes(b"weights"))[0])
+    (record.folder / ".nfs1").write_bytes(b"x")
+    return record
 
 
-def test_a_store_tells_when_an_object_changes(store: Store) -> None:
-    store.write("a/b", b"one")
-    before = store.list()["a/b"]
-    assert store.list()["a/b"] == before
-    store.write("a/b", b"two")
-    assert store.list()["a/b"].version != before.version
-    assert before.modified is not None
+def test_a_complete_record_is_uploaded_read_back_and_then_removed_here(store: Store, tmp_path: Path) -> None:
+    record = with_policy(tmp_path / "runs")
+    before = all_files(record.folder)
+    assert not uploaded(store.url, record.name)
+    upload(store.url, record)
+    assert uploaded(store.url, record.name)
+    assert not record.folder.exists()
+    listed = store.list(record.name)
+    assert {key.removeprefix(f"{record.name}/"): store.read(key, 10**6) for key in listed} == before
+
+
+@pytest.mark.parametrize("loses", ["put_file", "hash"])
+def test_the_only_copy_of_a_record_stays_unless_the_store_has_every_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loses: str
+) -> None:
+    record, store = with_policy(tmp_path / "runs"), Store(URL)
+    upload_folder(tmp_path / "runs", store)
+    before = all_files(record.folder)
+    if loses == "hash":  # Of the right name and length, and of another content.
+        monkeypatch.setattr(Store, "put", lambda self, key, path: put(key, bytes(path.stat().st_size)))
+    else:  # Nothing arrives; a status that says `complete` was there before.
+        monkeypatch.setattr(Store, "put", lambda self, key, path: None)
+        put(f"{record.name}/policy/model.safetensors", b"other")
+    with pytest.raises(RunFailed, match=f"{record.name} is complete in .* and not uploaded.*not there as it was put"):
+        upload(URL, record)
+    assert all_files(record.folder) == before
+
+
+def test_a_store_that_is_away_keeps_the_record_here_and_the_next_command_uploads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = with_policy(tmp_path / "runs")
+    write_record(tmp_path / "runs", seed=1, status="interrupted")
+    with away(monkeypatch), pytest.raises(RunFailed, match=r"not uploaded, which the same command does: .*no answer"):
+        upload(URL, record)
+    said: list[str] = []
+    upload_left(URL, tmp_path / "runs", said.append)
+    assert said == [f"{record.name}: uploaded"]
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["grpo-wordle-tiny-s1-e0e0e0e0e0"]
+
+
+def test_a_run_whose_record_goes_to_a_store_is_made_here_uploaded_and_not_made_again(tmp_path: Path) -> None:
+    words = ("+algo=base", f"results.dir={URL}", f"results.scratch={tmp_path}")
+    config = check_config(compose_config([*SMALL, *words]))
+    with Path(os.devnull).open("w") as nowhere:
+        console = Console(file=nowhere)
+        (plan,) = planned([[*SMALL, *words]])
+        assert plan.state() == "not run"
+        first = run(config, console, "test")
+        assert (first.ran, plan.state()) == (True, "complete")
+        assert not first.record.folder.exists()
+        second = run(config, console, "test")
+    assert (second.ran, second.record.name) == (False, first.record.name)
+    assert Record(mirror(Store(URL)) / first.record.name).status == "complete"
+    assert not [key for key in Store(URL).list() if "lock" in key or "state" in key]
 
 
 def test_a_store_that_is_away_is_one_line_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,9 +219,9 @@ def test_a_reader_fetches_what_has_changed_and_forgets_what_is_gone(
     mirror(store)
     assert fetched == []
     shutil.rmtree(first.folder)
-    store.remove([key for key in store.list() if key.startswith(first.name)])
+    gone(store, first.name)
     second.write("summary.json", b"{}")
-    store.upload(f"{second.name}/summary.json", second.folder / "summary.json")
+    store.put(f"{second.name}/summary.json", second.folder / "summary.json")
     assert all_files(mirror(store)) == all_files(runs)
     assert fetched == [f"{second.name}/summary.json"]
 
@@ -183,9 +233,21 @@ def test_a_reader_of_one_record_leaves_the_others_of_the_mirror_alone(tmp_path: 
     folder = mirror(store, only=first.name)
     assert [path.name for path in folder.iterdir() if path.is_dir()] == [first.name]
     assert all_files(mirror(store)) == all_files(runs)
-    store.remove([key for key in store.list() if key.startswith(second.name)])
+    gone(store, second.name)
     mirror(store, only=first.name)
     assert (folder / second.name).is_dir()
+
+
+def gone(store: Store, name: str) -> None:
+    for key in store.list(name):
+        MemoryFileSystem().rm_file(f"/bucket/runs/{key}")
+
+
+def test_a_record_that_is_being_uploaded_is_not_there_yet(tmp_path: Path) -> None:
+    write_record(tmp_path / "runs")
+    upload_folder(tmp_path / "runs", Store(URL))
+    put("a/summary.json", b"{}")
+    assert all_files(mirror(Store(URL))) == all_files(tmp_path / "runs")
 
 
 HOSTILE = (
@@ -238,17 +300,16 @@ def test_many_strange_keys_are_three_lines_and_a_count(capsys: pytest.CaptureFix
     assert capsys.readouterr().err.splitlines()[3:] == [f"not read: {URL}: 97 more"]
 
 
-def test_an_object_that_is_too_large_is_not_fetched_and_its_record_set_aside(
+def test_an_object_that_is_too_large_is_not_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = write_record(tmp_path / "runs")
     upload_folder(tmp_path / "runs", Store(URL))
     size = (record.folder / "samples.parquet").stat().st_size
-    monkeypatch.setattr(mirrors, "LARGEST_FILE", size - 1)
+    monkeypatch.setattr(stores, "LARGEST_FILE", size - 1)
     folder = mirror(Store(URL))
     assert "samples.parquet" in capsys.readouterr().err
     assert not (folder / record.name / "samples.parquet").exists()
-    assert "samples.parquet: missing" in what_it_says("table", "--runs", URL)
 
 
 def test_a_listing_that_lies_about_a_size_gets_no_more_than_the_limit(
@@ -256,19 +317,21 @@ def test_a_listing_that_lies_about_a_size_gets_no_more_than_the_limit(
 ) -> None:
     put("a/status", b"running\n")
     put("a/summary.json", b"x" * 1000)
-    monkeypatch.setattr(mirrors, "LARGEST_FILE", 100)
+    monkeypatch.setattr(stores, "LARGEST_FILE", 100)
     listed = Store.list
     monkeypatch.setattr(
         Store,
         "list",
-        lambda self, under="": {key: mirrors.Entry(1, "v", None) for key in listed(self, under)},
+        lambda self, under="": {key: {"size": 1} for key in listed(self, under)},
     )
-    assert list(all_files(mirror(Store(URL)))) == ["a/status"]
+    assert {key: len(content) for key, content in all_files(mirror(Store(URL))).items()} == {
+        **{"a/status": 8, "a/summary.json": 100}
+    }
 
 
 def test_what_does_not_fit_on_this_disk_is_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     put("a/status", b"running\n")
-    monkeypatch.setattr(mirrors.shutil, "disk_usage", lambda folder: SimpleNamespace(free=mirrors.SPARE + 7))
+    monkeypatch.setattr(stores.shutil, "disk_usage", lambda folder: SimpleNamespace(free=stores.SPARE + 7))
     with pytest.raises(BadInput, match="has room for 0 MiB"):
         mirror(Store(URL))
 
@@ -284,8 +347,11 @@ def test_links_in_a_folder_that_serves_as_a_store_are_not_followed(tmp_path: Pat
     os.mkfifo(folder / "a/pipe")
     store = Store(f"file://{folder}")
     assert list(all_files(mirror(store))) == ["a/status"]
-    with pytest.raises(OSError, match="link"):
+    with pytest.raises(StoreAway, match="link"):
         store.read("b/summary.json", 10)
+    with pytest.raises(StoreAway, match="link"):
+        store.put("a/summary.json", folder / "a/status")
+    assert (tmp_path / "secret/summary.json").read_text() == "hers"
 
 
 def test_a_broken_memory_of_what_was_fetched_costs_a_second_fetch_and_no_more(tmp_path: Path) -> None:
@@ -293,15 +359,16 @@ def test_a_broken_memory_of_what_was_fetched_costs_a_second_fetch_and_no_more(tm
     upload_folder(tmp_path / "runs", Store(URL))
     folder = mirror(Store(URL))
     for broken in (b"{", b"[]", json.dumps({"../../x": "v", "a": 3}).encode()):
-        (folder / mirrors.KNOWN).write_bytes(broken)
+        (folder / stores.KNOWN).write_bytes(broken)
         assert all_files(mirror(Store(URL))) == all_files(tmp_path / "runs")
 
 
 def test_a_store_without_records_and_one_that_is_away_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BadInput, match="there are no records"):
-        readable(URL)
+    assert "there are no records yet" in what_it_says("table", "--runs", URL)
     printed = what_it_says("claims", "--missing", "--runs", URL)
-    assert all(line.endswith(f"results.dir={URL}") for line in printed.splitlines())
+    commands = [line for line in printed.splitlines() if line.startswith("python -m benchmarks run")]
+    assert commands
+    assert all(f"results.dir={URL}" in line for line in commands)
     with away(monkeypatch), pytest.raises(StoreAway, match="no answer from the server"):
         readable(URL)
 

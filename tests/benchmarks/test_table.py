@@ -12,11 +12,11 @@ import sys
 
 import numpy as np
 import pytest
-from record_factory import DAMAGE, UNREADABLE, write_record
+from record_factory import DAMAGE, UNREADABLE, rewrite, set_aside, write_record
 from rich.console import Console
 
 from benchmarks.analysis.statistics import accuracy_interval, paired_gain_interval
-from benchmarks.analysis.table import read_table, render
+from benchmarks.analysis.table import AT_TSTAR, CAPABILITY, LEGEND, read_table, render
 from tasks.errors import BadInput
 
 HALF = ((True, False), (True, False))
@@ -24,9 +24,20 @@ ALL = ((True, True), (True, True))
 NONE = ((False, False), (False, False))
 KEYS = (
     *("algo", "task", "policy", "budget", "seeds", "n_test", "accuracy_base", "accuracy_final"),
-    *("accuracy_ci_low", "accuracy_ci_high", "gain", "gain_ci_low", "gain_ci_high", "rollouts", "tokens_generated"),
-    *("tokens_trained", "flops", "wall_s", "rollouts_per_s", "tokens_per_s", "peak_memory_bytes", "energy_j"),
-    *("status", "metrics_final", "experiment"),
+    *("accuracy_ci_low", "accuracy_ci_high", "gain", "gain_ci_low", "gain_ci_high", *AT_TSTAR, "sharpening"),
+    *(
+        *CAPABILITY,
+        "rollouts",
+        "tokens_generated",
+        "tokens_trained",
+        "flops",
+        "wall_s",
+        "rollouts_per_s",
+        "tokens_per_s",
+        "peak_memory_bytes",
+        "energy_j",
+    ),
+    *("status", "metrics_final", "reward_correlations", "experiment"),
 )
 
 
@@ -34,11 +45,6 @@ def text_of(table, width=80, terminal=False):
     console = Console(file=io.StringIO(), width=width, force_terminal=terminal, no_color=True, highlight=False)
     render(table, "text", console)
     return re.sub(r"\x1b\[\d*m", "", console.file.getvalue())
-
-
-def set_aside(tmp_path):
-    table = read_table(tmp_path)
-    return table.rows, dict(table.set_aside)
 
 
 def test_the_seeds_of_one_experiment_make_one_row(tmp_path):
@@ -64,6 +70,37 @@ def test_the_intervals_are_those_of_problems_averaged_over_samples_and_paired_by
     shares = [outcome.mean(axis=2)[:, order] for outcome in (base, final)]
     assert (row["accuracy_ci_low"], row["accuracy_ci_high"]) == pytest.approx(accuracy_interval(shares[1]))
     assert (row["gain_ci_low"], row["gain_ci_high"]) == pytest.approx(paired_gain_interval(*shares))
+
+
+@pytest.mark.parametrize(
+    ("shift", "gains", "word"), [(0.0, False, "sharpening?"), (0.5, True, "complete"), (-0.3, False, "sharpening?")]
+)
+def test_a_gain_at_temperature_1_that_is_not_shown_at_tstar_is_called_sharpening(tmp_path, capsys, shift, gains, word):
+    rng = np.random.default_rng(0)
+    base, final, cold = rng.random((3, 100, 2)) < np.array([0.3, 0.7, 0.4]).reshape(3, 1, 1)
+    hot = rng.random((100, 2)) < 0.4 + shift
+    for seed in range(3):
+        names = {"base": base.tolist(), "final": final.tolist(), "tstar": (cold, hot)}
+        write_record(tmp_path, seed=seed, **names, tstar_base=0.3, tstar_final=1.0)
+    table = read_table(tmp_path)
+    (row,) = table.rows
+    before, after = (np.repeat([cells.mean(1)], 3, 0) for cells in (cold, hot))
+    assert row["gain_tstar"] == pytest.approx((after - before).mean())
+    assert (row["gain_tstar_ci_low"], row["gain_tstar_ci_high"]) == pytest.approx(paired_gain_interval(before, after))
+    assert (row["sharpening"], row["tstar_base"], row["tstar_final"]) == (not gains, 0.3, 1.0)
+    text = text_of(table)
+    assert (word in text.splitlines()[3], LEGEND in text) == (True, not gains)
+    render(table, "markdown", Console())
+    assert (LEGEND in capsys.readouterr().out) == (not gains)
+
+
+def test_tstar_outcomes_that_contradict_the_summary_set_the_record_aside(tmp_path):
+    at_best = (np.array(HALF), np.array(ALL))
+    record = write_record(tmp_path, tstar=at_best, accuracy_tstar_final=0.5)
+    other = write_record(tmp_path, seed=1, tstar=(at_best[0][:1], at_best[1][:1]))
+    _, aside = set_aside(tmp_path)
+    assert "accuracy_tstar_final" in aside[record.name]
+    assert "not n_test problems" in aside[other.name]
 
 
 def test_rows_go_by_task_policy_budget_and_then_from_best_to_worst(tmp_path):
@@ -94,7 +131,7 @@ def test_an_experiment_without_a_complete_run_has_a_row_without_numbers(tmp_path
     assert all(row[key] is None for key in KEYS[KEYS.index("n_test") : KEYS.index("status")])
     text = text_of(read_table(tmp_path))
     assert status in text
-    assert text.count("–") == 7
+    assert text.count("–") == 6
 
 
 def test_a_cost_that_one_run_could_not_measure_is_null_for_the_experiment(tmp_path):
@@ -124,7 +161,7 @@ def test_a_damaged_record_is_set_aside_by_name_and_enters_no_row(tmp_path, how, 
 
 @pytest.mark.parametrize(("file", "content"), [(file, content) for file in UNREADABLE for content in UNREADABLE[file]])
 def test_a_file_that_cannot_be_read_sets_its_record_aside(tmp_path, file, content):
-    record = write_record(tmp_path, status="interrupted" if file == "config.yaml" else "complete")
+    record = write_record(tmp_path, status="interrupted" if file == "config.json" else "complete")
     (record.folder / file).write_bytes(content)
     rows, aside = set_aside(tmp_path)
     assert rows == []
@@ -137,23 +174,24 @@ def test_infinite_numbers_in_a_summary_set_the_record_aside(tmp_path):
         record = write_record(tmp_path, seed=seed)
         text = (record.folder / "summary.json").read_text().replace('"wall_s": 90.0', f'"wall_s": {word}')
         (record.folder / "summary.json").write_text(text)
+        record.write_status("complete")
     assert list(set_aside(tmp_path)[1].values()) == ["summary.json: impossible value of wall_s"] * 3
 
 
 @pytest.mark.parametrize("column", ["stage", "problem", "solved"])
 def test_samples_that_lack_a_column_or_a_value_set_the_record_aside(tmp_path, column):
     record = write_record(tmp_path)
-    rows = record.read_rows("samples.parquet")
-    record.write_rows("samples.parquet", [*rows[:-1], rows[-1] | {column: None}])
+    rows = record.read_rows("outcomes.parquet")
+    rewrite(record, "outcomes.parquet", [*rows[:-1], rows[-1] | {column: None}])
     assert record.name in set_aside(tmp_path)[1]
-    record.write_rows("samples.parquet", [{key: row[key] for key in row if key != column} for row in rows])
+    rewrite(record, "outcomes.parquet", [{key: row[key] for key in row if key != column} for row in rows])
     assert record.name in set_aside(tmp_path)[1]
 
 
 def test_base_samples_of_other_problems_set_the_record_aside(tmp_path):
     record = write_record(tmp_path)
-    rows = record.read_rows("samples.parquet")
-    record.write_rows("samples.parquet", [row | {"problem": row["stage"] + row["problem"]} for row in rows])
+    rows = record.read_rows("outcomes.parquet")
+    rewrite(record, "outcomes.parquet", [row | {"problem": row["stage"] + row["problem"]} for row in rows])
     assert "same problems" in set_aside(tmp_path)[1][record.name]
 
 
@@ -197,7 +235,7 @@ def test_json_prints_one_object_a_row_with_the_keys_in_order(tmp_path, capsys):
     assert [row["algo"] for row in rows] == ["grpo", "gepa", "ppo"]
     assert all(tuple(row) == KEYS for row in rows)
     assert rows[2]["accuracy_final"] is None
-    assert re.fullmatch(r"set aside broken-\S+: summary.json: missing\n1 of 4 records were set aside\n", err)
+    assert re.fullmatch(r"set aside 1 x summary.json: missing \(broken-\S+\)\n1 records set aside\n", err)
 
 
 def test_csv_has_a_line_a_row_and_a_column_a_metric(tmp_path, capsys):
@@ -211,6 +249,18 @@ def test_csv_has_a_line_a_row_and_a_column_a_metric(tmp_path, capsys):
     assert (rows[1]["accuracy_final"], rows[1]["metric/guesses"], "metrics_final" in rows[1]) == ("", "", False)
 
 
+def test_correlations_of_rewards_are_means_over_seeds_in_json_and_columns_in_csv(tmp_path, capsys):
+    for seed, correlation in enumerate((0.5, 0.75)):
+        found = {"sum_solved": correlation} | ({"valid_format": 0.1} if seed else {})
+        write_record(tmp_path, seed=seed, reward_correlations=found)
+    write_record(tmp_path, algo="gepa")
+    table = read_table(tmp_path)
+    assert [row["reward_correlations"] for row in table.rows if row["algo"] == "grpo"] == [{"sum_solved": 0.625}]
+    render(table, "csv", Console(width=20))
+    rows = {row["algo"]: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+    assert (rows["grpo"]["corr/sum_solved"], rows["gepa"]["corr/sum_solved"]) == ("0.625", "")
+
+
 def test_markdown_has_as_many_cells_in_every_line(tmp_path, capsys):
     write_record(tmp_path, final=ALL)
     write_record(tmp_path, algo="a|b", final=HALF)
@@ -218,7 +268,7 @@ def test_markdown_has_as_many_cells_in_every_line(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
-    assert "100.0 % [" in lines[2]
+    assert "100.0 [" in lines[2]
 
 
 @pytest.fixture
@@ -228,7 +278,7 @@ def wide_rows(tmp_path):
     base, final = rng.random((2, 1000, 1)) < np.array([0.1, 0.9]).reshape(2, 1, 1)
     for experiment in ("aaaaaaaaaa", "bbbbbbbbbb"):
         names = {"algo": "feedback_grpo", "task": "wordle_turn", "experiment": experiment}
-        write_record(tmp_path, **names, base=base.tolist(), final=final.tolist(), wall_s=3_000.0)
+        write_record(tmp_path, **names, base=base.tolist(), final=final.tolist(), tstar=(base, final), wall_s=3_000.0)
         write_record(tmp_path, **names, seed=1, status="interrupted")
     return read_table(tmp_path)
 
@@ -236,11 +286,19 @@ def wide_rows(tmp_path):
 @pytest.mark.parametrize(("width", "terminal"), [(120, True), (80, False)])
 def test_text_fits_120_columns_with_every_number_in_one_piece(wide_rows, width, terminal):
     row = wide_rows.rows[0]
-    percentages = {key: 100 * row[key] for key in row if key.startswith(("accuracy", "gain"))}
+    percentages = {key: 100 * row[key] for key in KEYS[KEYS.index("accuracy_base") : KEYS.index("sharpening")]}
     text = text_of(wide_rows, width, terminal)
-    assert "{accuracy_final:.1f} % [{accuracy_ci_low:.1f}, {accuracy_ci_high:.1f}]".format(**percentages) in text
+    assert "{accuracy_final:.1f} [{accuracy_ci_low:.1f}, {accuracy_ci_high:.1f}]".format(**percentages) in text
     assert "{gain:+.1f} [{gain_ci_low:+.1f}, {gain_ci_high:+.1f}]".format(**percentages) in text
-    for cell in ("wordle_turn · tiny · quick", "feedback_grpo", "aaaaaa", " 1000 ", "3.2e12", "50.0 min", "600 MiB"):
+    assert "{gain_tstar:+.1f} [{gain_tstar_ci_low:+.1f}, {gain_tstar_ci_high:+.1f}]".format(**percentages) in text
+    for cell in (
+        "wordle_turn · tiny · quick: 1000 test problems",
+        "feedback_grpo",
+        "aaaaaa",
+        "3.2e12",
+        "50.0 min",
+        "600 MiB",
+    ):
         assert cell in text
     assert max(map(len, text.splitlines())) <= 120
 
@@ -278,8 +336,9 @@ def test_an_empty_folder_says_that_there_are_no_records_yet(tmp_path, capsys, fm
 
 def test_a_reason_with_escapes_reaches_the_terminal_as_text(tmp_path, capsys):
     record = write_record(tmp_path, status="running")
-    (record.folder / "config.yaml").write_bytes(b"algo: \x1b]0;owned\x07 [")
+    (record.folder / "config.json").write_bytes(b"algo: \x1b]0;owned\x07 [")
     record.folder.rename(tmp_path / "evil\x1b[2J\nname")
+    write_record(tmp_path)
     render(read_table(tmp_path), "text", Console())
     out, err = capsys.readouterr()
     assert "\x1b" not in out + err

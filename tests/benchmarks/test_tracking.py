@@ -12,9 +12,10 @@ import pytest
 from rich.console import Console
 
 from benchmarks.config.schema import check_config, compose_config
+from benchmarks.config.settings import TRACKERS, check_tracking
 from benchmarks.running.progress import Progress
 from benchmarks.running.run import run
-from benchmarks.running.tracking import NEEDED, Tracker, check_tracking
+from benchmarks.running.tracking import Tracker
 from tasks.errors import BadInput
 
 
@@ -134,7 +135,7 @@ def test_a_tracker_that_fails_is_named_and_the_run_goes_on(monkeypatch):
 def test_a_tracker_that_is_unknown_or_not_installed_is_the_users_mistake(monkeypatch):
     with pytest.raises(BadInput, match="tracking=comet: use one of none, tensorboard, trackio, wandb, mlflow"):
         check_tracking("comet")
-    monkeypatch.setattr("benchmarks.running.tracking.find_spec", lambda name: None)
-    for name, packages in NEEDED.items():
+    monkeypatch.setattr("benchmarks.config.settings.find_spec", lambda name: None)
+    for name, packages in TRACKERS.items():
         with pytest.raises(BadInput, match=f"tracking={name}: .* pip install {' '.join(packages)}"):
             check_tracking(name)

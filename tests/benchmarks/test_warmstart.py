@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from broken_off import Killed, dies, outcome, run_on
@@ -14,9 +17,9 @@ from benchmarks.analysis.experiments import SETTING
 from benchmarks.config.schema import RunConfig, check_config, compose_config
 from benchmarks.records.record import Record
 from benchmarks.running.ledger import Ledger
+from benchmarks.running.no_signal import no_signal
 from benchmarks.running.run import run
 from benchmarks.running.session import RunSession
-from benchmarks.running.silence import silence
 from benchmarks.running.warmstart import ABOUT, FOLDER, WarmStart, book, find_or_make, key_of, transcripts
 from policies.language_model import load_policy
 from policies.source import PolicyConfig, Source, find_source
@@ -97,6 +100,92 @@ def test_who_makes_it_learns_that_it_did(tmp_path: Path) -> None:
     said: list[str] = []
     assert find_or_make(config, find_source(config.policy), GsmSynth(config.task), said.append).made
     assert not any("found" in line for line in said)
+
+
+def planted_elsewhere(folder: Path) -> None:
+    target = folder.parent.parent.parent / "weights"
+    (folder / "model.safetensors").rename(target)
+    (folder / "model.safetensors").symlink_to(target)
+
+
+def flipped(folder: Path) -> None:
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(content)
+
+
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warm start that is made without any training."""
+
+    def make(config: RunConfig, source: Source, task: GsmSynth, chats: Any, folder: Path, say: Any) -> dict[str, Any]:
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"weights")
+        (folder / "model.safetensors").chmod(0o600)
+        (folder / "instructions.txt").write_text("Play.")
+        return {"costs": {"flops": 1.0, "wall_s": 1.0}, "lessons": 4, "first_loss": 2.0, "last_loss": 1.0}
+
+    monkeypatch.setattr("benchmarks.running.warmstart._make", make)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: (folder / ABOUT).unlink(),
+        lambda folder: (folder / ABOUT).write_text("{"),
+        lambda folder: (folder / ABOUT).write_text((folder / ABOUT).read_text().replace("2.0", "1e999")),
+        lambda folder: (folder / "more.json").write_text("{}"),
+        lambda folder: (folder / "instructions.txt").write_text("Cheat."),
+        flipped,
+        planted_elsewhere,
+    ],
+)
+@pytest.mark.usefixtures("quickly")
+def test_a_warm_start_that_is_not_whole_is_made_again(tmp_path: Path, harm: Callable[[Path], object]) -> None:
+    config = configured(tmp_path / "runs")
+    source, task = find_source(config.policy), GsmSynth(config.task)
+    before = find_or_make(config, source, task, lambda _: None)
+    folder = Path(before.source.folder)
+    harm(folder)
+    said: list[str] = []
+    again = find_or_make(config, source, task, said.append)
+    assert again.made
+    assert said[0].endswith("not whole, and made again")
+    assert (again.state, (folder / "model.safetensors").read_bytes()) == (before.state, b"weights")
+    assert not find_or_make(config, source, task, said.append).made
+
+
+@pytest.mark.usefixtures("quickly")
+def test_a_warm_start_is_readable_by_whom_the_umask_allows(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    warm = find_or_make(config, find_source(config.policy), GsmSynth(config.task), lambda _: None)
+    assert {oct(path.stat().st_mode & 0o777) for path in Path(warm.source.folder).iterdir()} == {"0o644"}
+
+
+@pytest.mark.usefixtures("quickly")
+def test_a_warm_start_is_neither_made_nor_found_where_a_link_leads(tmp_path: Path) -> None:
+    config = configured(tmp_path / "runs")
+    source, task = find_source(config.policy), GsmSynth(config.task)
+    first = Path(find_or_make(config, source, task, lambda _: None).source.folder)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for path in (first, first.with_suffix(".unfinished")):
+        shutil.rmtree(path, ignore_errors=True)
+        path.symlink_to(elsewhere)
+    assert find_or_make(config, source, task, lambda _: None).made
+    assert not first.is_symlink()
+    (tmp_path / "treasure").write_text("gold")
+    first.with_suffix(".lock").unlink()
+    first.with_suffix(".lock").symlink_to(tmp_path / "treasure")
+    with pytest.raises(BadInput, match="is a symbolic link"):
+        find_or_make(config, source, task, lambda _: None)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / FOLDER).symlink_to(elsewhere)
+    with pytest.raises(BadInput, match="is a symbolic link"):
+        find_or_make(configured(tmp_path / "other"), source, task, lambda _: None)
+    assert list(elsewhere.iterdir()) == []
+    assert (tmp_path / "treasure").read_text() == "gold"
 
 
 def test_several_processes_are_refused_unless_it_is_there(
@@ -201,7 +290,7 @@ def test_a_run_with_warm_start_and_adapter_that_dies_goes_on_to_the_same_end(
     broken = tmp_path / "broken"
     with monkeypatch.context() as patched:
         patched.setattr(RunSession, "step", dies(2, RunSession.step))
-        patched.setattr("benchmarks.running.run.end", lambda record, session, error: error)
+        patched.setattr("benchmarks.running.attempt.end", lambda record, session, error: error)
         with pytest.raises(Killed):
             run_on(broken, *words)
     again = run_on(broken, *words)
@@ -209,17 +298,21 @@ def test_a_run_with_warm_start_and_adapter_that_dies_goes_on_to_the_same_end(
     assert outcome(again) == whole
 
 
-SILENT, HEARD = {"groups_without_signal": 1.0}, {"groups_without_signal": 0.5}
+ZERO_VARIANCE, SIGNAL = {"groups_without_signal": 1.0}, {"groups_without_signal": 0.5}
 
 
 @pytest.mark.parametrize(
     ("rows", "words", "expected"),
     [
-        ([SILENT, SILENT], (), "all 16 groups have equal rewards: nothing to learn; try warmstart=sft"),
-        ([SILENT, SILENT], WARM, "all 16 groups have equal rewards: nothing to learn; try a longer warm start"),
-        ([SILENT], (), ""),
-        ([SILENT, HEARD], (), ""),
-        ([SILENT] * 3, (), ""),
+        ([ZERO_VARIANCE, ZERO_VARIANCE], (), "all 16 groups have equal rewards: nothing to learn; try warmstart=sft"),
+        (
+            [ZERO_VARIANCE, ZERO_VARIANCE],
+            WARM,
+            "all 16 groups have equal rewards: nothing to learn; try a longer warm start",
+        ),
+        ([ZERO_VARIANCE], (), ""),
+        ([ZERO_VARIANCE, SIGNAL], (), ""),
+        ([ZERO_VARIANCE] * 3, (), ""),
         ([{}, {}], (), ""),
     ],
 )
@@ -227,6 +320,6 @@ def test_a_run_in_which_no_group_differs_is_told_so_once(
     rows: list[dict[str, float | None]], words: tuple[str, ...], expected: str
 ) -> None:
     config = check_config(compose_config(["+algo=grpo", *words]))
-    said = silence(rows, config)
+    said = no_signal(rows, config)
     assert said.startswith(expected)
     assert bool(said) == bool(expected)

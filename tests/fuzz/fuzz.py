@@ -1,4 +1,4 @@
-"""`make fuzz`: over a million inputs for everything that reads a stranger's bytes, and a table of what came of them.
+"""Over a million inputs for everything that reads a stranger's bytes, and a table of the outcomes.
 
 Each target of targets.py runs in a process of its own under atheris, which mutates inputs and keeps those that reach
 new code; seed and numbers of inputs are fixed, the time is bounded. A crash, an assertion, a signal (Arrow's and the

@@ -1,12 +1,11 @@
 """What reads a stranger's bytes, each as a function that may raise the one error meant for it, and nothing else.
 
 A target's property is more than not to crash: rewards stay in their ranges, text that is shown prints, a name leads to
-no other folder. `make fuzz` drives them with atheris, and test_targets.py with a few hundred inputs each.
+no other folder. fuzz.py drives them with atheris, and test_targets.py with a few hundred inputs each.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import re
@@ -29,9 +28,10 @@ from algorithms.policy_reflector import ReflectionConfig, read_reply
 from algorithms.reflector import Refused, check_text
 from benchmarks.analysis.table import read_table as read_results
 from benchmarks.analysis.table import render
-from benchmarks.config.plugins import find, from_file, is_file_choice
-from benchmarks.config.schema import RUN_NAME, check_config, compose_config, hydra_word
-from benchmarks.records import index, plain_yaml, reading
+from benchmarks.config.plugins import find, from_file
+from benchmarks.config.presets import chosen
+from benchmarks.config.schema import RUN_NAME, check_config, compose_config
+from benchmarks.records import reading
 from benchmarks.records.parquet import read_table, write_table
 from benchmarks.records.reading import Damaged, find_record
 from benchmarks.records.record import SEAL, Record
@@ -45,7 +45,7 @@ from benchmarks.report.watch import PageHandler
 from benchmarks.wording import one_line, visible
 from tasks import gsm8k, words
 from tasks.api import FeedbackLevel, Verdict
-from tasks.errors import BadInput
+from tasks.errors import BadInput, RunFailed
 from tasks.gsm8k import Gsm8k, Gsm8kConfig
 from tasks.solutions import SOLUTION_COMPONENTS, judge
 from tasks.wordle import WORDLE_COMPONENTS, Wordle, WordleConfig
@@ -57,7 +57,7 @@ class Target:
 
     parse: Callable[[bytes], None]
     inputs: int
-    """How many `make fuzz` tries."""
+    """How many fuzz.py tries."""
     seeds: Sequence[bytes] = ()
     tokens: Sequence[str] = ()
     longest: int = 400
@@ -162,10 +162,9 @@ def overrides(data: bytes) -> None:
 def plugin_name(data: bytes) -> None:
     """A choice of algorithm, task or policy; nothing is imported for a name that is not installed."""
     choice = text_of(data)
-    for group in ("+algo", "task", "policy"):
+    for group in ("algo", "task", "policy"):
         with suppress(BadInput):
-            if choice.isprintable() and "," not in choice and not is_file_choice(choice):
-                hydra_word(f"{group}={choice}")
+            assert chosen(group, choice).name.isprintable()
     with suppress(BadInput):
         find("algorithms", choice)
     with suppress(BadInput):
@@ -220,10 +219,11 @@ def http_request(data: bytes) -> None:
 # --- records ----------------------------------------------------------------------------------------------------------
 
 
-def yaml_text(data: bytes) -> None:
-    """config.yaml: any error is caught where it is read, but it must come soon."""
-    with suppress(Exception):
-        plain_yaml.plain_yaml(data.decode())
+def config_json(data: bytes) -> None:
+    """config.json: any error is a damaged record."""
+    running = Record(_records() / "gepa-wordle-tiny-s0-e0e0e0e0e0")
+    with patch.object(Record, "read", in_place_of("config.json", data)), suppress(Damaged):
+        reading.read_plan(running)
 
 
 def parquet_file(data: bytes) -> None:
@@ -238,11 +238,6 @@ def in_place_of(file: str, data: bytes) -> Callable[..., bytes]:
     return lambda record, name, *limits: data if name == file else read(record, name, *limits)
 
 
-@cache
-def _config() -> Any:
-    return Record(_records() / "gepa-wordle-tiny-s0-e0e0e0e0e0").read_yaml("config.yaml")
-
-
 def record_json(data: bytes) -> None:
     """summary.json, manifest.json, seal.json and status: the record is named as damaged or is sound."""
     record = Record(_records() / "grpo-wordle-tiny-s0-e0e0e0e0e0")
@@ -250,39 +245,9 @@ def record_json(data: bytes) -> None:
         with patch.object(Record, "read", in_place_of(file, data)), suppress(Damaged):
             read(record)
     running = Record(_records() / "gepa-wordle-tiny-s0-e0e0e0e0e0")
-    config = _config()
     for file in ("manifest.json", "status"):
-        yaml = patch.object(Record, "read_yaml", lambda record, file: config)  # It has a target of its own.
-        with yaml, patch.object(Record, "read", in_place_of(file, data)), suppress(Damaged):
+        with patch.object(Record, "read", in_place_of(file, data)), suppress(Damaged):
             reading.read_run(running)
-
-
-def index_cache(data: bytes) -> None:
-    """The index: damaged or forged, it is never a reason to fail."""
-    row = {
-        "name": "grpo-wordle-tiny-s0-e0e0e0e0e0",
-        "signature": "",
-        "reason": None,
-        "status": "complete",
-        "about": {},
-        "problems": 0,
-    }
-    row |= {"seal": "", "at": 0, "size": 2**20}
-    head = {"code": index._code("records"), "memory": {}, "problems": [["wordle/word0", "wordle/word1"]], "rows": [row]}
-    forged = json.dumps(head).encode()[:-2] + b"," + data + b"]}"
-    whole = gzip.compress(json.dumps(head).encode(), 1)
-    for content in (
-        data,
-        gzip.compress(data, 1),
-        gzip.compress(forged, 1),
-        whole + data,
-        whole + gzip.compress(data, 1),
-    ):
-        with patch.object(index, "read_file", lambda path, largest, follow, content=content: content):
-            kept, _ = index._load(_records())
-            for run in index._runs(_records(), list(kept.values())):
-                with suppress(BadInput):  # Where the index has no details, and the record it names is none.
-                    run.details()
 
 
 def sample_row(data: bytes) -> None:
@@ -303,7 +268,16 @@ def family_rows(data: bytes) -> None:
         family(json.loads(data))
 
 
-FILES = ("config.yaml", "manifest.json", "summary.json", "status", SEAL, "curve.parquet", "samples.parquet")
+FILES = (
+    "config.json",
+    "manifest.json",
+    "summary.json",
+    "status",
+    SEAL,
+    "curve.parquet",
+    "outcomes.parquet",
+    "samples.parquet",
+)
 
 
 def whole_record(data: bytes) -> None:
@@ -323,9 +297,9 @@ def whole_record(data: bytes) -> None:
         )
         if file not in (SEAL, "status") and record.status == "complete":
             record.write_status("complete")
-        with redirect_stdout(io.StringIO()), suppress(BadInput):
+        with redirect_stdout(io.StringIO()), suppress(BadInput, RunFailed):
             render(read_results(folder), "text", Console(file=io.StringIO()))
-        with suppress(BadInput):
+        with suppress(BadInput, RunFailed):
             write_report(folder, folder / "report.html")
         with suppress(BadInput):
             show(record, Console(file=io.StringIO()))
@@ -439,12 +413,12 @@ TARGETS: dict[str, Target] = {
         parse=record_json,
         inputs=10_000,
         seeds=_json(
-            {"record_version": 1, "algo": "x"}, {"sha256": {"config.yaml": "0"}}, {"experiment": "e"}, "complete"
+            {"record_version": 2, "algo": "x"},
+            {"record_version": 2, "sha256": {"config.json": "0"}},
+            {"experiment": "e"},
+            "complete",
         ),
         tokens=(*JSON, '"sha256"', '"record_version"', '"algo"', '"seed"'),
-    ),
-    "index": Target(
-        parse=index_cache, inputs=20_000, seeds=_json({"name": "a", "reason": None, "problems": 0}), tokens=JSON
     ),
     "sample": Target(
         parse=sample_row,
@@ -456,11 +430,11 @@ TARGETS: dict[str, Target] = {
     "family of proposals": Target(
         parse=family_rows, inputs=80_000, seeds=_json(PROPOSALS), tokens=(*JSON, '"parents"', '"text"'), longest=800
     ),
-    "config.yaml": Target(
-        parse=yaml_text,
+    "config.json": Target(
+        parse=config_json,
         inputs=10_000,
-        seeds=[b"algo:\n  name: grpo\n  x: 1.0e-06\nseed: 0\n", b"a: &a [x]\nb: *a\n", b"a: ${b}\n"],
-        tokens=("&a", "*a", "<<:", "!!python/object/apply:os.system", "- ", ": ", "[", "{", "${", "|\n", "? "),
+        seeds=_json({"algo": {"name": "grpo", "x": 1e-6}, "seed": 0}, {"a": "${b}"}),
+        tokens=(*JSON, '"algo"', '"name"', '"seed"'),
     ),
     "parquet": Target(parse=parquet_file, inputs=15_000, seeds=[write_table(ROWS)], longest=6000),
     "words of run": Target(

@@ -1,4 +1,4 @@
-"""A slice of `make fuzz`: everything that reads a stranger's bytes, on its seeds and a few inputs near to them."""
+"""A slice of fuzz.py: everything that reads a stranger's bytes, on its seeds and a few inputs near to them."""
 
 from __future__ import annotations
 

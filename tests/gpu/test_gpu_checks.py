@@ -1,17 +1,15 @@
-"""The checks of `make gpu-check`, run on the CPU: here it is they that are checked, with the embedded policy."""
+"""The checks of `gpu-check`, run on the CPU: here it is they that are checked, with the embedded policy."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import gpu_checks
 import pytest
 import torch
 
+from benchmarks.checking import gpu as gpu_checks
 from policies.language_model import LanguageModel
+from tasks.errors import BadInput
 
 TINY = ("policy=tiny",)
 
@@ -24,7 +22,7 @@ def test_two_updates_pass_on_the_cpu(algo: str, adapter: str) -> None:
 def test_an_algorithm_that_breaks_the_weights_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     from algorithms.grpo import GRPO
 
-    def improve(self: GRPO, policy: LanguageModel, task: object, session: gpu_checks.StubSession) -> None:
+    def improve(self: GRPO, policy: LanguageModel, task: object, session: gpu_checks.Rehearsal) -> None:
         with torch.no_grad():
             next(policy.model.parameters())[0] = torch.nan
         session.step({})
@@ -99,10 +97,5 @@ def test_every_algorithm_is_checked_with_all_weights_and_with_an_adapter() -> No
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what it needs")
 def test_without_cuda_it_says_so_and_checks_nothing() -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, gpu_checks.__file__]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == (
-        "gpu-check needs a CUDA device, and torch sees none here; nothing was checked"
-    )
+    with pytest.raises(BadInput, match="torch sees none here; nothing was checked"):
+        gpu_checks.check_cuda(TINY, print)

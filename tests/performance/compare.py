@@ -1,4 +1,4 @@
-"""Two measured commits side by side: `python tests/performance/compare.py [OLD NEW]`, or `make bench-compare`.
+"""Two measured commits side by side: `python tests/performance/compare.py [OLD NEW]`.
 
 Without arguments the two last measured ones of results/performance/. Only ratios within a commit are compared, since
 those were taken interleaved. Exit code 1 where one got worse by more than 15%, judged by CPU seconds on a CPU and by

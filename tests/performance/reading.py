@@ -1,9 +1,8 @@
-"""How long `table` and `report` take with many records: `make bench-reading`, a few minutes for 10,000 runs.
+"""How long `table` and `report` take with many records: a few minutes for 10,000 runs.
 
 Made-up records, sealed and sound: seven algorithms on three tasks at three budgets, five seeds each, and
-as many learning rates as it takes; 100 test problems with two samples. `cold` is the first call, which reads every
-record, `warm` the next one, which finds the index. The disk cache is warm in both. Wall time is what a user waits, CPU
-time that of all processes together. First paint is that of a headless Chromium, the best of three.
+as many learning rates as it takes; 100 test problems with two samples. The disk cache is warm. Wall time is what a user
+waits, CPU time that of all processes together. First paint is that of a headless Chromium, the best of three.
 """
 
 from __future__ import annotations
@@ -18,8 +17,6 @@ from pathlib import Path
 
 from browsing import CHROMIUM
 from record_factory import write_study
-
-from benchmarks.records.index import INDEX
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,13 +68,12 @@ def main() -> None:
                 write_study(place, count)
             page = place.parent / f"report-{count}.html"
             for command in (["table"], ["report", "--out", str(page)]):
-                (place / INDEX).unlink(missing_ok=True)
-                for state in ("cold", "warm", "warm"):
+                for _ in range(3):
                     wall, cpu, memory = timed([*command, "--runs", str(place)])
                     about = f"wall {wall:6.2f} s   CPU {cpu:6.2f} s   memory {memory:5.0f} MiB"
-                    print(f"{count:6} runs   {command[0]:6} {state}   {about}", flush=True)
+                    print(f"{count:6} runs   {command[0]:6}   {about}", flush=True)
             paint = first_paint_s(page)
-            size = f"{page.stat().st_size / 2**20:.1f} MiB, index {(place / INDEX).stat().st_size / 2**20:.1f} MiB"
+            size = f"{page.stat().st_size / 2**20:.1f} MiB"
             print(f"{count:6} runs   page {size}, first paint {'not measured' if paint is None else f'{paint:.2f} s'}")
 
 

@@ -1,4 +1,4 @@
-"""`make bench-compare` fails past 15%, and judges by what is comparable."""
+"""compare.py fails past 15%, and judges by what is comparable."""
 
 from __future__ import annotations
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from peft import AutoPeftModelForCausalLM
 from stub_session import StubSession
 
 from algorithms.grpo import GRPO, GRPOConfig
 from policies.adapter import AdapterConfig, check_quantisation
 from policies.api import Rollout, Sampling
 from policies.language_model import LanguageModel, load_policy
-from policies.source import PolicyConfig
+from policies.source import PolicyConfig, find_source, fingerprint
+from policies.weights import put_weights, trained_weights
 from tasks.errors import BadInput
 from tasks.gsm_synth import GsmSynth, GsmSynthConfig
 
@@ -70,6 +74,70 @@ def test_a_saved_adapter_plays_bit_for_bit_as_it_did(trained: LanguageModel, tas
     assert again.state_hash() == trained.state_hash()
     assert again.instructions == trained.instructions
     assert play(again, task) == play(trained, task)
+
+
+def test_a_saved_adapter_is_a_policy_of_its_own(trained: LanguageModel, task: GsmSynth, tmp_path: Path) -> None:
+    trained.save(tmp_path / "policy")
+    about = json.loads((tmp_path / "policy" / "adapter_config.json").read_text())
+    assert about["base_model_name_or_path"] == "package:policies/tiny/weights"
+    config = replace(TINY, path=str(tmp_path / "policy"))
+    before = torch.get_rng_state()
+    again = load_policy(config)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert again.instructions == trained.instructions
+    assert {name for name, _ in again.model.named_parameters()} == {
+        n for n, _ in load_policy(TINY).model.named_parameters()
+    }
+    ids = torch.tensor([again.chat.prompt("", [{"role": "user", "content": "1+1?"}])])
+    with torch.no_grad():
+        assert torch.allclose(again.model(ids).logits, trained.model(ids).logits, atol=1e-4)
+        assert not torch.allclose(again.model(ids).logits, load_policy(TINY).model(ids).logits, atol=1e-2)
+    assert fingerprint(again.source) != fingerprint(find_source(TINY))
+    # Another adapter may be trained beside it, and stands on both.
+    more = load_policy(config, adapter=AdapterConfig(rank=2))
+    more.save(tmp_path / "more")
+    assert load_policy(replace(TINY, path=str(tmp_path / "more"))).state_hash() == again.state_hash()
+
+
+def test_plain_peft_reads_what_was_saved(
+    trained: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    load_policy(TINY).save(tmp_path / "base")
+    policy = load_policy(replace(TINY, path="base"), adapter=AdapterConfig(rank=4, alpha=8))
+    put_weights(policy, trained_weights(trained))
+    policy.save(tmp_path / "policy")
+    assert json.loads((tmp_path / "policy" / "adapter_config.json").read_text())["base_model_name_or_path"] == "base"
+    theirs = AutoPeftModelForCausalLM.from_pretrained("policy")
+    ids = torch.tensor([[3, 4, 5, 6]])
+    with torch.no_grad():
+        assert torch.equal(theirs(ids).logits, policy.model(ids).logits)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"base_model_name_or_path": None}, "does not name the weights"),
+        ({"base_model_name_or_path": "nowhere at all"}, "its weights are not to be had: policy.path: no folder"),
+        ({"base_model_name_or_path": "."}, "does not name the weights"),
+        ({"peft_type": "LOHA"}, "only LoRA adapters"),
+        ({"init_lora_weights": "pissa"}, "only LoRA adapters"),
+        ({"use_dora": True}, "an adapter with use_dora"),
+        ({"r": "many"}, "cannot load"),
+        ({"r": 8}, "size mismatch"),
+        ({"target_modules": ["nothing"]}, "cannot load"),
+    ],
+)
+def test_an_adapter_folder_that_lies_is_refused_in_one_line(
+    trained: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, object], message: str
+) -> None:
+    trained.save(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    about = tmp_path / "adapter_config.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), **settings}))
+    with pytest.raises(BadInput, match=message) as caught:
+        load_policy(replace(TINY, path=str(tmp_path)))
+    assert "\n" not in str(caught.value)
 
 
 def test_an_adapter_of_another_shape_or_none_at_all_is_refused(trained: LanguageModel, tmp_path: Path) -> None:

@@ -10,8 +10,6 @@ import torch
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
@@ -26,7 +24,6 @@ from policies.forks import play_forks
 from policies.language_model import LanguageModel
 from policies.sampler import draw
 from policies.source import SAMPLERS
-from tasks.errors import BadInput
 from tasks.gsm_synth import GsmSynth, GsmSynthConfig
 from tasks.wordle import Wordle, WordleConfig
 from tasks.wordle_turn import WordleTurn
@@ -212,13 +209,6 @@ def test_a_sequence_goes_on_only_from_the_action_that_was_just_yielded(tiny: Lan
     other = next(key for key in keys if key != action.key)
     with pytest.raises(ValueError, match=f"sequence {other}"):
         sampler.feed(other, [5])
-
-
-def test_layers_that_see_a_window_only_are_refused(tiny: LanguageModel) -> None:
-    config = MistralConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
-    config.layer_types = ["sliding_attention"]
-    with pytest.raises(BadInput, match=r"sliding_attention.*policy\.sampler=hf"):
-        build_decoder(MistralForCausalLM(config))
 
 
 def test_draws_follow_the_probabilities_at_the_temperature() -> None:

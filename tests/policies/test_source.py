@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from policies.chat import Chat
-from policies.language_model import LanguageModel, choose_device, choose_dtype, load_policy, trains_in_bf16
+from policies.devices import choose_device, choose_dtype, trains_in_bf16
+from policies.language_model import LanguageModel, load_policy
 from policies.memory import skeleton
 from policies.source import PolicyConfig, find_source, fingerprint, offline_ways
 from tasks.errors import BadInput
@@ -159,6 +160,24 @@ def test_a_step_of_adam_is_lost_in_weights_of_bfloat16_which_is_why(tiny: Langua
         moved[dtype] = float((weights.detach() != before).float().mean())
     assert moved[torch.float32] > 0.99
     assert moved[torch.bfloat16] < 0.01
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "chosen"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto_is_cuda_then_mps_then_cpu(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, chosen: str) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: mps)
+    assert choose_device("auto").type == chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("mps", "no MPS device"), ("xpu", "use auto, cpu, mps"), ("gpu", "use auto")]
+)
+def test_devices_that_are_not_there_or_not_known_are_named(name: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        choose_device(name)
 
 
 def test_cuda_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Every algorithm of the campaign makes an update with the real model on real problems: `make real`, on a CPU.
+"""Every algorithm of the campaign makes an update with the real model on real problems, on a CPU.
 
 GSM8K's rows are read from the folder that $GSM8K names; without it those tests are skipped.
 """

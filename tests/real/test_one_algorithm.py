@@ -1,4 +1,4 @@
-"""One algorithm with the real model, warm start and adapter; all of them: `make real`."""
+"""One algorithm with the real model, warm start and adapter; all of them: all_algorithms.py."""
 
 from __future__ import annotations
 

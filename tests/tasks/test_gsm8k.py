@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from collections.abc import Mapping
@@ -7,12 +8,15 @@ from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from tasks.api import SPLITS, FeedbackLevel, split_of
 from tasks.errors import BadInput
+from tasks.files import unzipped
 from tasks.gsm import GsmProblem
-from tasks.gsm8k import Gsm8k, Gsm8kConfig
+from tasks.gsm8k import NEEDS, Gsm8k, Gsm8kConfig
 
 TRAIN = [
     {"question": "Ana has 3 pens and buys 4. How many?", "answer": "She has 3+4=<<3+4=7>>7 pens.\n#### 7"},
@@ -197,7 +201,7 @@ def test_a_long_bad_row_is_quoted_in_part(tmp_path: Path) -> None:
 def test_a_missing_folder_is_named_with_what_it_needs(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as caught:
         Gsm8k(Gsm8kConfig(path=str(tmp_path / "nowhere")))
-    assert str(caught.value).startswith("task.path=DIR needs train.jsonl and test.jsonl; ")
+    assert str(caught.value).startswith(f"{NEEDS}; ")
     assert str(tmp_path / "nowhere") in str(caught.value)
 
 
@@ -207,7 +211,7 @@ def test_a_missing_file_is_named_with_what_is_needed(tmp_path: Path, name: str) 
     (tmp_path / name).unlink()
     with pytest.raises(BadInput) as caught:
         Gsm8k(config)
-    assert str(caught.value) == f"task.path=DIR needs train.jsonl and test.jsonl; there is no file {tmp_path / name}"
+    assert str(caught.value) == f"{NEEDS}; there is no file {tmp_path / name}"
 
 
 def test_a_file_for_a_folder_is_refused(tmp_path: Path) -> None:
@@ -221,6 +225,50 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_bytes(b"\xff\xfe")
     with pytest.raises(BadInput, match="cannot read"):
         Gsm8k(config)
+
+
+def test_a_byte_order_mark_and_a_blank_last_line_are_no_rows(tmp_path: Path) -> None:
+    rows = "".join(json.dumps(row) + "\n" for row in TRAIN)
+    task = Gsm8k(write(tmp_path, train=f"\ufeff{rows}\n \n"))
+    assert len(everything(task)) == len(TRAIN) + len(TEST)
+
+
+@pytest.mark.parametrize("layout", ["zipped", "parquet", "the hub's", "the hub's main"])
+def test_rows_are_the_same_in_every_layout(layout: str, tmp_path: Path) -> None:
+    plain, other = tmp_path / "plain", tmp_path / "other"
+    plain.mkdir()
+    folder = other / "main" if "hub" in layout else other
+    folder.mkdir(parents=True)
+    expected = everything(Gsm8k(write(plain)))
+    for name, rows in (("train", TRAIN), ("test", TEST)):
+        if layout == "zipped":
+            (folder / f"{name}.jsonl.gz").write_bytes(gzip.compress((plain / f"{name}.jsonl").read_bytes()))
+        else:
+            file = f"{name}-00000-of-00001.parquet" if "hub" in layout else f"{name}.parquet"
+            parquet.write_table(pyarrow.Table.from_pylist(rows), folder / file)
+    path = folder if layout == "the hub's main" else other
+    assert everything(Gsm8k(Gsm8kConfig(path=str(path)))) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train.jsonl.gz", b"no gzip", r"cannot read .*train\.jsonl\.gz"),
+        ("train.jsonl.gz", gzip.compress(b"x" * 5000, mtime=0)[:-20], r"cannot read .*train\.jsonl\.gz"),
+        ("train.parquet", b"no parquet", r"train\.parquet is no parquet file with question and answer"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput, match=message) as caught:
+        Gsm8k(Gsm8kConfig(path=str(tmp_path)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_zip_that_holds_far_more_than_it_weighs_is_refused() -> None:
+    with pytest.raises(OSError, match=r"holds more than 0\.00\d+ MiB"):
+        unzipped(gzip.compress(bytes(5000)), largest=4999)
+    assert unzipped(gzip.compress(bytes(5000)), largest=5000) == bytes(5000)
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:

@@ -88,6 +88,12 @@ def test_a_long_bad_line_is_quoted_in_part(tmp_path: Path) -> None:
     assert len(str(caught.value)) < len(str(path)) + 150
 
 
+def test_a_byte_order_mark_is_no_letter(tmp_path: Path) -> None:
+    file = tmp_path / "words.txt"
+    file.write_text("crane\nslate\n\n", encoding="utf-8-sig")
+    assert load_words(str(file)).secrets == ("crane", "slate")
+
+
 def test_an_empty_list_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("\n \n")

@@ -10,15 +10,15 @@ function drawClaims() {
   const answers = claimsShown();
   byId("claims").hidden = !answers.length;
   byId("claim-list").replaceChildren(...answers.map((answer, number) => {
-    const head = element("summary", {}, element("span", { class: `badge ${answer.verdict}` }, answer.verdict), " ", answer.sentence);
+    const head = element("summary", {}, element("span", { class: `badge ${answer.conclusion}` }, answer.conclusion), " ", answer.sentence);
     const about = element("p", { class: "faint" }, `${answer.claim}; ${answer.scope}. Source: ${answer.source}.`);
-    const rows = answer.findings.map((finding, place) => element("tr", {},
+    const rows = answer.judgements.map((judgement, place) => element("tr", {},
       element("td", {}, String(place + 1)),
-      element("td", {}, element("span", { class: `badge ${finding.verdict}` }, finding.verdict)),
-      element("td", {}, finding.task),
-      element("td", { class: "text" }, finding.test + (finding.decides ? "" : " (told beside, decides nothing)"),
-        element("small", {}, finding.measured), ...(finding.note ? [element("small", {}, finding.note)] : []))));
-    const heads = ["", "verdict", "task", "test, and what was measured"].map((head) => element("th", { scope: "col" }, head));
+      element("td", {}, element("span", { class: `badge ${judgement.conclusion}` }, judgement.conclusion)),
+      element("td", {}, judgement.task),
+      element("td", { class: "text" }, judgement.test + (judgement.decides ? "" : " (reported beside, decides nothing)"),
+        element("small", {}, judgement.measured), ...(judgement.note ? [element("small", {}, judgement.note)] : []))));
+    const heads = ["", "conclusion", "task", "test, and what was measured"].map((head) => element("th", { scope: "col" }, head));
     const table = element("table", {}, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
     const plot = answer.figure.data.length ? [element("div", { class: "plot", role: "img", "data-claim": String(number) })] : [];
     const made = element("details", { class: "claim" }, head, about, ...plot,
