@@ -83,6 +83,15 @@ class PolicyGradient(Algorithm):
     task: Task
     session: Session
 
+    def check(self, policy: LanguageModel, task: Task, session: Session) -> None:
+        """Refuse a policy that always plays alike.
+
+        Raises:
+            BadInput: its saved temperature is 0.
+        """
+        greedy = "sampling.json of the policy says temperature 0: a group would be one rollout many times"
+        require(policy.temperature > 0, f"{greedy}; delete the file to train")
+
     def rollouts_per_problem(self, task: Task) -> int:
         """How many rollouts of a problem `play` returns, at most."""
         return self.config.group_size
