@@ -11,6 +11,8 @@ import torch
 from stub_session import StubSession
 
 from algorithms.all_advice import AllAdvice, AllAdviceConfig
+from algorithms.fork_grpo import ForkGRPO, ForkGRPOConfig
+from algorithms.grpo import GRPO, GRPOConfig
 from algorithms.random_prompt import CANDIDATES, RandomPrompt, RandomPromptConfig
 from algorithms.temper import Temper, TemperConfig
 from policies.api import Rollout, Sampling, Turn
@@ -86,6 +88,15 @@ def test_a_policys_temperature_multiplies_that_of_every_sampling_and_is_saved_wi
     (tmp_path / "sampling.json").write_text('{"temperature": "hot"}')
     with pytest.raises(BadInput, match=r"sampling\.json must be"):
         load_policy(again.config)
+
+
+def test_no_group_is_drawn_from_a_policy_that_plays_greedily(
+    untrained: LanguageModel, gsm: GsmSynth, tmp_path: Path
+) -> None:
+    untrained.temperature = 0.0
+    for algorithm in (GRPO(GRPOConfig()), ForkGRPO(ForkGRPOConfig())):
+        with pytest.raises(BadInput, match="temperature 0"):
+            algorithm.check(untrained, gsm, StubSession(untrained, gsm, tmp_path, 1))
 
 
 def test_all_advice_adds_every_sentence_once(untrained: LanguageModel, tmp_path: Path) -> None:
