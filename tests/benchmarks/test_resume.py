@@ -20,7 +20,7 @@ GAME = ("task.max_turns=2", "task.max_action_tokens=40", "batch.problems=1")
 GRPO = ("+algo=grpo", "budget.updates=3", *GAME)
 ALGORITHMS = {
     "vector_grpo with value heads": ("+algo=vector_grpo", "algo.baseline=heads", "budget.updates=3", *GAME),
-    "feedback_grpo": ("+algo=feedback_grpo", "algo.mode=refine", "algo.shuffled=true", "budget.updates=3", *GAME),
+    "feedback_grpo": ("+algo=feedback_grpo", "algo.mode=refine", "algo.shuffled=true", "budget.updates=3", *GAME, "batch.problems=2"),
     "grpo with an adapter": ("+algo=grpo", "adapter=lora", "budget.updates=3", *GAME),
     "gepa": ("+algo=gepa", "algo.valset_size=4", "algo.minibatch_size=2", "budget.updates=6", *GAME),
 }
@@ -96,8 +96,8 @@ def test_a_full_disk_fails_the_run_and_keeps_the_state_before(
     from benchmarks.resume import state
 
     with monkeypatch.context() as patched:
-        full = fails_at(3, lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), state.write_tensors)
-        patched.setattr(state, "write_tensors", full)
+        full = fails_at(3, lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), state.write_state)
+        patched.setattr(state, "write_state", full)
         with pytest.raises(
             RunFailed, match="update 2 cannot be saved: No space left on device; the state after update 1"
         ):

@@ -10,11 +10,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from policies.adapter import AdapterConfig, attach
 from policies.language_model import LanguageModel
+from policies.tiny.tokenizer import build_tokenizer
 
 WINDOW = 20
 """Of sliding layers: shorter than any episode."""
 SIZES: dict[str, Any] = {
-    "vocab_size": 230,
+    "vocab_size": len(build_tokenizer()),
     "hidden_size": 48,
     "num_hidden_layers": 2,
     "num_attention_heads": 6,
