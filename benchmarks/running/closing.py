@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from benchmarks.config.schema import RunConfig
     from benchmarks.running.session import RunSession
 
-COSTS = ("wall_s", "cpu_s", "rollouts", "generated_tokens", "flops")
+COSTS = ("wall_s", "cpu_s", "rollouts", "prompt_tokens", "generated_tokens", "flops")
 """What is told of the evaluation that a run reused."""
 
 
@@ -101,7 +101,12 @@ def evaluate_start(session: RunSession, shelf: Shelf, other: Task | None) -> tup
         It, and its key with what it cost the run that made it; None if that is this one.
     """
     with shelf.locked():
-        if known := shelf.read():
+        known = shelf.read()
+        if known and known.made_by == session.record.name:
+            # Made by this very run, which was interrupted before it could put the cost on record.
+            session.ledger.inherit("evaluate", known.costs)
+            return known.capability, None
+        if known:
             session.progress.say(f"the starting policy's evaluation is reused: {shelf.key}")
             return known.capability, {"key": shelf.key, **known.costs}
         booked = session.ledger.by_phase().get("evaluate", {})
@@ -110,7 +115,7 @@ def evaluate_start(session: RunSession, shelf: Shelf, other: Task | None) -> tup
         costs = {name: (now.get(name) or 0.0) - (booked.get(name) or 0.0) for name in COSTS}
         start = session.curve[0].items()
         val = {name: value for name, value in start if value is not None and not name.startswith("spent/")}
-        shelf.write(StartEvaluation(val, base, costs))
+        shelf.write(StartEvaluation(val, base, costs, session.record.name))
         return base, None
 
 

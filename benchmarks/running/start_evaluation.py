@@ -41,6 +41,8 @@ class StartEvaluation:
     capability: Capability
     costs: Mapping[str, float]
     """What the run that made this booked for it, without `val`: wall_s, cpu_s, flops, rollouts."""
+    made_by: str
+    """Name of that run's record."""
 
 
 class Shelf:
@@ -91,7 +93,7 @@ class Shelf:
             return None
         try:
             found = json.loads(zlib.decompressobj().decompress(packed, LARGEST))
-            return StartEvaluation(found["val"], Capability(**found["capability"]), found["costs"])
+            return StartEvaluation(found["val"], Capability(**found["capability"]), found["costs"], found["made_by"])
         except (ValueError, LookupError, TypeError, RecursionError, zlib.error):
             return None  # Not as `write` leaves it, though its hash is right.
 
@@ -100,5 +102,6 @@ class Shelf:
         if not ranks.is_first():
             return
         known = Capability(found.capability.numbers, found.capability.tables)
-        packed = zlib.compress(json.dumps(asdict(StartEvaluation(found.val, known, found.costs))).encode(), 1)
+        text = json.dumps(asdict(StartEvaluation(found.val, known, found.costs, found.made_by)))
+        packed = zlib.compress(text.encode(), 1)
         replace_file(self.path, hashlib.sha256(packed).hexdigest().encode() + b"\n" + packed)

@@ -20,7 +20,10 @@ GAME = ("task.max_turns=2", "task.max_action_tokens=40", "batch.problems=1")
 GRPO = ("+algo=grpo", "budget.updates=3", *GAME)
 ALGORITHMS = {
     "vector_grpo with value heads": ("+algo=vector_grpo", "algo.baseline=heads", "budget.updates=3", *GAME),
-    "feedback_grpo": ("+algo=feedback_grpo", "algo.mode=refine", "algo.shuffled=true", "budget.updates=3", *GAME, "batch.problems=2"),
+    "feedback_grpo": (
+        *("+algo=feedback_grpo", "algo.mode=refine", "algo.shuffled=true", "budget.updates=3"),
+        *(*GAME, "batch.problems=2"),
+    ),
     "grpo with an adapter": ("+algo=grpo", "adapter=lora", "budget.updates=3", *GAME),
     "gepa": ("+algo=gepa", "algo.valset_size=4", "algo.minibatch_size=2", "budget.updates=6", *GAME),
 }
@@ -88,6 +91,26 @@ def test_a_run_goes_on_from_the_state_before_where_the_last_one_is_damaged(
     record = run_on(tmp_path, *GRPO)
     assert outcome(record) == whole
     assert [each["after_update"] for each in record.read_json("manifest.json")["resumed"]] == [1]
+
+
+def test_a_run_that_dies_after_it_has_left_its_start_s_evaluation_for_others_has_the_same_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("+algo=base", *GAME)
+
+    def dying(*args: Any) -> None:
+        evaluate_start(*args)
+        raise Killed
+
+    from benchmarks.running import closing
+
+    evaluate_start = closing.evaluate_start
+    with monkeypatch.context() as patched:
+        patched.setattr(closing, "evaluate_start", dying)
+        patched.setattr("benchmarks.running.attempt.end", lambda record, session, error: error)
+        with pytest.raises(Killed):
+            run_on(tmp_path / "broken", *words)
+    assert outcome(run_on(tmp_path / "broken", *words)) == outcome(run_on(tmp_path / "whole", *words))
 
 
 def test_a_full_disk_fails_the_run_and_keeps_the_state_before(

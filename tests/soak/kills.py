@@ -45,7 +45,13 @@ ALGORITHMS: dict[str, tuple[str, ...]] = {
     "gdpo": ("+algo=gdpo", "budget.updates=8"),
     "rft": ("+algo=rft", "budget.updates=8"),
     "vector_grpo": ("+algo=vector_grpo", "algo.baseline=heads", "budget.updates=8"),
-    "feedback_grpo": ("+algo=feedback_grpo", "algo.mode=refine", "algo.shuffled=true", "budget.updates=8"),
+    "feedback_grpo": (
+        "+algo=feedback_grpo",
+        "algo.mode=refine",
+        "algo.shuffled=true",
+        "algo.problems_per_update=2",
+        "budget.updates=8",
+    ),
     "fork_grpo": ("+algo=fork_grpo", "batch.group_size=3", "budget.updates=8"),
     "gepa": ("+algo=gepa", "algo.valset_size=8", "algo.minibatch_size=3", "budget.updates=20", "budget.rollouts=9999"),
 }
