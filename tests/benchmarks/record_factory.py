@@ -190,16 +190,10 @@ def measured(base: np.ndarray[Any, Any], final: np.ndarray[Any, Any]) -> dict[st
 
 
 def tstar_rows(stage: str, solved: np.ndarray[Any, Any]) -> list[Mapping[str, Any]]:
-    """Rows of outcomes.parquet for outcomes [problems, samples] at T*; those at temperature 1 are the opposite."""
+    """Rows of outcomes.parquet for outcomes [problems, samples] at T*."""
+    about = {"stage": stage, "mode": "tstar", "temperature": 0.5}
     return [
-        {
-            "stage": stage,
-            "mode": mode,
-            "problem": f"wordle/word{problem}",
-            "sample": sample,
-            "solved": bool(each) == same,
-        }
-        for mode, same in (("tstar", True), ("sampled", False))
+        {**about, "problem": f"wordle/word{problem}", "sample": sample, "solved": bool(each)}
         for problem, samples in enumerate(solved)
         for sample, each in enumerate(samples)
     ]
