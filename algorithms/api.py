@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from policies.language_model import LanguageModel
 
 State = Mapping[str, Any]
-"""What an algorithm needs to go on: by name tensors, numbers, texts, and lists and mappings of these."""
+"""What an algorithm needs to resume: by name tensors, numbers, texts, and lists and mappings of these."""
 Phase = Literal["rollout", "score", "update", "reflect", "evaluate"]
 
 
@@ -85,19 +85,19 @@ class Session(Protocol):
         ...
 
     def resumable(self, state: Callable[[], State | None], *, weights: bool = True) -> State | None:
-        """Make the run one that goes on where it was broken off; to be called once, before anything is played.
+        """Make the run resumable where it was interrupted; to be called once, before anything is played.
 
         The session keeps the policy, `rng`, the seeds of `play` and all costs; the algorithm hands over the rest.
-        Without this call, a run that is broken off starts from the beginning when it is run again.
+        Without this call, a run that is interrupted starts from the beginning when it is run again.
 
         Args:
-            state: says what the algorithm needs to go on; asked at the end of each `step`. None: the run cannot go on
-                from here, and this update is saved with the next one that can.
+            state: returns what the algorithm needs to resume; called at the end of each `step`. None: the run cannot
+                resume from here, and this update is saved with the next one that can.
             weights: whether the algorithm changes the policy's weights.
 
         Returns:
-            None in a run that starts. In one that goes on, the policy is put back first, and this is what `state` said
-            after the last update that was saved; tuples have become lists. `open` may be false already.
+            None in a run that starts. In one that resumes, the policy is put back first, and this is what `state`
+            returned after the last update that was saved; tuples have become lists. `open` may be false already.
         """
         ...
 
@@ -119,9 +119,18 @@ class Algorithm(ABC):
 
     Config: ClassVar[type[Any]]
     """The dataclass that `conf/algo/NAME.yaml` is checked against."""
+    trains_weights: ClassVar[bool] = True
+    """Whether it changes the policy's weights, and not its instructions or its temperature alone."""
+    spends_budget: ClassVar[bool] = True
+    """Whether it plays or trains at all."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
+
+    @classmethod
+    def asks_endpoint(cls, config: Any) -> bool:
+        """Whether, so configured, it asks a model on another machine: its FLOPs are unknown, its tokens may cost."""
+        return False
 
     def check(self, policy: LanguageModel, task: Task, session: Session) -> None:  # noqa: B027
         """Refuse what cannot work with this policy, task and budget. Called before anything is measured.

@@ -23,6 +23,8 @@ class Base(Algorithm):
     """Leaves the policy as it is."""
 
     Config = BaseConfig
+    trains_weights = False
+    spends_budget = False
 
     def improve(self, policy: LanguageModel, task: Task, session: Session) -> None:
         """Do nothing."""

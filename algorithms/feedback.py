@@ -20,7 +20,7 @@ SOLVED = "solved:"
 
 @dataclass(frozen=True, slots=True)
 class FeedbackTurn:
-    """An unsolved turn, and what its teacher is told."""
+    """An unsolved turn, and what its teacher has in its context."""
 
     rollout: int
     turn: int

@@ -116,14 +116,13 @@ class FeedbackGRPO(GRPO):
 
     def demonstrations(self, batch: RolloutBatch) -> Sequence[Row]:
         """Second tries (refine), or the feedback as a target (predict)."""
-        if self.config.mode == "distill":
+        chosen = self.one_turn_each(self.turns(batch)) if self.config.mode != "distill" else []
+        if not chosen:
             return ()
-        chosen = self.one_turn_each(self.turns(batch))
         if self.config.mode == "predict":
             return predictions(self, batch, chosen)
         tries = second_tries(self, batch, chosen)
-        if tries:
-            self.measured["refine_gain"] = sum(gain for _, gain in tries) / len(tries)
+        self.measured["refine_gain"] = sum(gain for _, gain in tries) / len(tries)
         return [row for row, _ in tries]
 
     def facts(self, batch: RolloutBatch) -> dict[str, float]:
@@ -155,14 +154,14 @@ class FeedbackGRPO(GRPO):
         scores, flops = score_branches(self.policy, trunks, branches, self.config.temperature * self.policy.temperature)
         self.session.charge("update", flops=flops)
         difference = torch.zeros(batch.action_mask.shape, device=batch.rewards.device)
-        told = torch.zeros_like(batch.action_mask)
+        with_teacher = torch.zeros_like(batch.action_mask)
         for turn, teacher in zip(turns, itertools.chain(*scores), strict=True):
             place = batch.rollouts[turn.rollout].turns[turn.turn]
             student = torch.tensor(student_logprobs(batch, turn), device=teacher.device)
             difference[turn.rollout, place.start : place.end] = teacher - student
-            told[turn.rollout, place.start : place.end] = True
+            with_teacher[turn.rollout, place.start : place.end] = True
         if turns:
-            self.measured["feedback_gap"] = -float(difference[told].mean())
+            self.measured["feedback_gap"] = -float(difference[with_teacher].mean())
         return difference
 
 

@@ -62,8 +62,9 @@ class ForkGRPO(PolicyGradient):
         """Refuse a tree that does not fit the budget.
 
         Raises:
-            BadInput: one update on full trees would take more than there is; the numbers are named.
+            BadInput: one update on full trees would take more than there is, the numbers are named; or a greedy policy.
         """
+        super().check(policy, task, session)
         forks, turns, problems = self.config.group_size, task.max_turns, self.config.problems_per_update
         needed = self.full_update(policy, task)
         what = (

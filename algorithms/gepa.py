@@ -4,7 +4,8 @@ Source: arXiv 2507.19457, as the authors' engine `gepa.optimize` (package gepa 0
 
     1. a parent, drawn from the candidates on the Pareto frontier of the valset (of its instances, of the means of the
        reward components, or of both), plays a minibatch
-    2. a reflector reads the episodes that went wrong with the referee's feedback, and proposes new instructions
+    2. a reflector (rules, policy or endpoint) reads the episodes that went wrong with their feedback, and proposes new
+       instructions
     3. the child plays the same minibatch; where its scores sum to more than the parent's, it plays the whole valset and
        joins the candidates
     4. in the end the policy has the instructions of the candidate with the best mean score on the valset
@@ -22,37 +23,25 @@ first one is the seed candidate's play of the valset.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from algorithms.api import Algorithm, Session
-from algorithms.reflectors import (
-    REFLECTORS,
-    EndpointConfig,
-    ReflectionConfig,
-    Reflector,
-    Refused,
-    build_reflector,
-    check_text,
-    join,
-)
-from algorithms.replay import Past, digest
-from policies.api import Rollout, Sampling
+from algorithms.endpoint_reflector import EndpointConfig, EndpointReflector
+from algorithms.gepa_search import Search, own_score
+from algorithms.policy_reflector import PolicyReflector, ReflectionConfig
+from algorithms.reflector import Reflector
+from algorithms.replay_log import ReplayLog
+from algorithms.rules_reflector import Rules
 from tasks.api import Problem, Task
 from tasks.errors import require
 
 if TYPE_CHECKING:
-    from gepa.core.adapter import EvaluationBatch
-    from gepa.core.state import GEPAState
-
     from policies.language_model import LanguageModel
 
 FRONTIERS = ("instance", "objective", "hybrid")
-PROPOSALS = "proposals.parquet"
-ROUNDING = 1e-6
-"""By so much an episode's score may miss the perfect one: it is summed over turns."""
+REFLECTORS = ("rules", "policy", "endpoint")
 
 
 @dataclass(kw_only=True)
@@ -63,9 +52,9 @@ class GEPAConfig:
     reflector: str = "rules"
     """Who proposes: rules (the task's own advice against the most frequent fault; offline), policy (on itself) or
     endpoint (an OpenAI-compatible server)."""
-    valset_size: int = 128
+    valset_size: int = 24
     """Train problems that every kept candidate plays; the minibatches come from the others."""
-    minibatch_size: int = 32
+    minibatch_size: int = 6
     """Train problems that parent and child play before the child may play the valset."""
     frontier: str = "instance"
     """What parents are drawn from the frontier of: instance, objective (the reward components) or hybrid (both)."""
@@ -93,11 +82,17 @@ class GEPA(Algorithm):
 
     Config = GEPAConfig
     config: GEPAConfig
+    trains_weights = False
 
     def __init__(self, config: GEPAConfig) -> None:
         super().__init__(config)
         if config.reflector == "endpoint":
             config.endpoint.key()
+
+    @classmethod
+    def asks_endpoint(cls, config: GEPAConfig) -> bool:
+        """Whether the reflector is on another machine."""
+        return config.reflector == "endpoint"
 
     def improve(self, policy: LanguageModel, task: Task, session: Session) -> None:
         """Run the engine while there is budget, and leave the best candidate's instructions in the policy.
@@ -109,14 +104,14 @@ class GEPA(Algorithm):
 
         config = self.config
         valset, trainset = two_sets(task, session, config)
-        reflector = build_reflector(config.reflector, config.reflection, config.endpoint, policy, task, session)
+        reflector = build_reflector(config, policy, task, session)
         perfect = max(own_score(task, problem) for problem in trainset)
         seed_candidate = reflector.parts(policy.instructions)
-        search = Search(config, reflector, policy, task, session, perfect)
+        search = Search(reflector, policy, task, session, perfect, config.longest, config.temperature)
         saved = session.resumable(reflector.state, weights=False)
         if saved is not None:
             reflector.restore(saved)
-            search.past = Past(session.log)
+            search.replay = ReplayLog(session.log)
         optimize(
             seed_candidate=seed_candidate,
             trainset=trainset,
@@ -147,196 +142,14 @@ def two_sets(task: Task, session: Session, config: GEPAConfig) -> tuple[list[Pro
     return deck[: config.valset_size], deck[config.valset_size :]
 
 
-def worst_score(task: Task) -> float:
-    """A bound that no episode's summed reward falls below."""
-    return task.max_turns * sum(min(0.0, component.weight * component.low) for component in task.components)
+def build_reflector(config: GEPAConfig, policy: LanguageModel, task: Task, session: Session) -> Reflector:
+    """The reflector that the configuration names.
 
-
-def own_score(task: Task, problem: Problem) -> float:
-    """The summed reward of the task's own solution."""
-    episode = task.start(problem)
-    return sum(task.score(episode.step(action)) for action in task.oracle(problem))
-
-
-class Search:
-    """What the engine calls: it plays candidates, asks the reflector, and closes each iteration with the session."""
-
-    def __init__(
-        self,
-        config: GEPAConfig,
-        reflector: Reflector,
-        policy: LanguageModel,
-        task: Task,
-        session: Session,
-        perfect: float,
-    ) -> None:
-        self.config, self.reflector = config, reflector
-        self.policy, self.task, self.session = policy, task, session
-        self.sampling = Sampling(temperature=config.temperature)
-        self.worst = worst_score(task)
-        self.perfect = perfect - self.worst - ROUNDING
-        self.rows: list[dict[str, Any]] = []
-        self.refused = ""
-        self.failure: Exception | None = None
-        self.past = Past([])
-
-    def log(self, message: str) -> None:
-        """The engine's chatter goes nowhere: what matters is in `rows`."""
-
-    def evaluate(
-        self, batch: list[Problem], candidate: dict[str, str], capture_traces: bool = False
-    ) -> EvaluationBatch[Rollout, bool]:
-        """Play problems under a candidate's instructions."""
-        from gepa.core.adapter import EvaluationBatch
-
-        self.policy.instructions = join(candidate)
-        asked = digest("play", self.policy.instructions, [problem.id for problem in batch])
-        rollouts: list[Rollout] = []
-        played = self.past.recall(asked)
-        if played is None:
-            rollouts = self.session.play(batch, 1, self.sampling)
-            played = [
-                [
-                    rollout.solved,
-                    self._score(rollout),
-                    *(sum(verdict.rewards[c.name] for verdict in rollout.verdicts) for c in self.task.components),
-                ]
-                for rollout in rollouts
-            ]
-            self.session.log.append([asked, played])
-        names = [component.name for component in self.task.components]
-        return EvaluationBatch(
-            outputs=[solved for solved, *_ in played],
-            scores=[score for _, score, *_ in played],
-            # Where the past is recalled, so is what the reflector made of it: it asks for no episodes.
-            trajectories=(rollouts or [None] * len(played)) if capture_traces else None,  # type: ignore[list-item]
-            objective_scores=[dict(zip(names, rewards, strict=True)) for _, _, *rewards in played],
-        )
-
-    def _score(self, rollout: Rollout) -> float:
-        return sum(self.task.score(verdict) for verdict in rollout.verdicts) - self.worst
-
-    def make_reflective_dataset(
-        self, candidate: dict[str, str], eval_batch: EvaluationBatch[Rollout, bool], components_to_update: list[str]
-    ) -> Mapping[str, Sequence[Mapping[str, Rollout]]]:
-        """The episodes that were not perfect, the worst first; the same for every part."""
-        pairs = zip(eval_batch.scores, eval_batch.trajectories or (), strict=True)
-        wrong = sorted((pair for pair in pairs if pair[0] < self.perfect), key=lambda pair: pair[0])
-        return {part: [{"rollout": rollout} for _, rollout in wrong] for part in components_to_update}
-
-    def propose_new_texts(
-        self,
-        candidate: dict[str, str],
-        reflective_dataset: Mapping[str, Sequence[Mapping[str, Any]]],
-        components_to_update: list[str],
-    ) -> dict[str, str]:
-        """Ask the reflector; nothing where its proposal is refused."""
-        failures = [record["rollout"] for record in reflective_dataset[components_to_update[0]]]
-        asked = digest("propose", candidate)
-        try:
-            recalled = self.past.recall(asked)
-            if recalled is None:
-                recalled = [self._ask(candidate, failures), self.refused]
-                self.session.log.append([asked, recalled])
-        except Exception as error:
-            # The engine would log it, ask again and go on; `close_iteration` raises it.
-            self.failure = error
-            return {}
-        texts, self.refused = recalled
-        return dict(texts)
-
-    def _ask(self, candidate: dict[str, str], failures: Sequence[Rollout]) -> dict[str, str]:
-        try:
-            with self.session.phase("reflect"):
-                texts = self.reflector.propose(candidate, failures)
-            text = join({**candidate, **texts})
-            check_text(text, self.config.longest, self.policy.tokenizer.all_special_tokens)
-            if any(row["kept"] and row["text"] == text for row in self.rows):
-                raise Refused("the proposal is a candidate already")
-        except Refused as refusal:
-            self.refused = str(refusal)
-            return {}
-        return texts
-
-    def close_iteration(self, gepa_state: GEPAState[bool, int]) -> bool:
-        """The engine's stopper, asked after the seed's play of the valset and after every iteration.
-
-        Returns:
-            Whether to stop.
-        """
-        if self.failure is not None:
-            raise self.failure
-        state = gepa_state
-        recalled = self.past.recall("closed") is not None
-        means = state.program_full_scores_val_set
-        best = means.index(max(means))
-        row = self._seed_row() if state.i < 0 else self._row(state.full_program_trace[-1], state)
-        self.rows.append({"proposal": len(self.rows), "iteration": state.i + 1, **row})
-        self.refused = ""
-        self._mark(state, best)
-        self.policy.instructions = join(state.program_candidates[best])
-        if recalled and self.past:
-            return False
-        self.session.keep(PROPOSALS, self.rows)
-        if recalled:
-            return not self.session.open()
-        self.session.log.append(["closed", True])
-        facts = {"reward": means[best] + self.worst, "candidates": float(len(means)), "kept": float(row["kept"])}
-        self.session.step(facts)
-        return not self.session.open()
-
-    def _seed_row(self) -> dict[str, Any]:
-        return {
-            "kind": "seed",
-            "parents": [],
-            "kept": True,
-            "why": "what the run started from",
-            "candidate": 0,
-            "text": self.policy.instructions,
-        }
-
-    def _row(self, trace: Mapping[str, Any], state: GEPAState[bool, int]) -> dict[str, Any]:
-        """What became of an iteration's proposal. The last that was played is the proposal, where there is one."""
-        number = trace.get("new_program_idx")
-        merged = trace.get("new_program_subsample_scores")
-        if merged is not None:
-            *parents, _ = trace["merged_entities"]
-            before: float | None = max(
-                self._mean(trace["id1_subsample_scores"]), self._mean(trace["id2_subsample_scores"])
-            )
-            after: float | None = self._mean(merged)
-            bar = "at least the better parent's on a few of the valset"
-        else:
-            parents, bar = [trace["selected_program_candidate"]], "above the parent's on the minibatch"
-            scores = trace.get("new_subsample_scores")
-            after = None if scores is None else self._mean(scores)
-            before = None if scores is None else self._mean(trace["subsample_scores"])
-        if after is None:
-            why = self.refused or "no proposal: every episode of the minibatch was perfect"
-        else:
-            why = f"its score was {'' if number is not None else 'not '}{bar}"
-        return {
-            "kind": "reflection" if merged is None else "merge",
-            "parents": parents,
-            "kept": number is not None,
-            "why": why,
-            "candidate": number,
-            "text": self.policy.instructions if after is not None else None,
-            "minibatch_before": before,
-            "minibatch_after": after,
-        }
-
-    def _mean(self, scores: Sequence[float]) -> float:
-        return sum(scores) / len(scores) + self.worst
-
-    def _mark(self, state: GEPAState[bool, int], best: int) -> None:
-        """Write the valset's results to the rows of kept candidates, and who is on the frontier and best now."""
-        front = set().union(*state.get_pareto_front_mapping().values())
-        for row in self.rows:
-            number = row["candidate"] if row["kept"] else None
-            if number is None:
-                continue
-            row["score"] = state.program_full_scores_val_set[number] + self.worst
-            for name, mean in state.prog_candidate_objective_scores[number].items():
-                row[f"reward/{name}"] = mean
-            row["frontier"], row["best"] = number in front, number == best
+    Raises:
+        BadInput: it lacks what it needs.
+    """
+    if config.reflector == "rules":
+        return Rules(task, session)
+    if config.reflector == "policy":
+        return PolicyReflector(config.reflection, policy, session)
+    return EndpointReflector(config.reflection, config.endpoint, session)

@@ -27,7 +27,7 @@ ZERO_VARIANCE = 1e-6
 
 @dataclass(kw_only=True)
 class PolicyGradientConfig:
-    """What every policy-gradient algorithm can be told; `shared` names the setting that a field follows in a run."""
+    """Settings of every policy-gradient algorithm; `shared` names the setting that a field follows in a run."""
 
     name: str
     learning_rate: float = field(default=1e-6, metadata={"shared": "policy.learning_rate"})
@@ -82,6 +82,15 @@ class PolicyGradient(Algorithm):
     """Set by `improve`, like the two below."""
     task: Task
     session: Session
+
+    def check(self, policy: LanguageModel, task: Task, session: Session) -> None:
+        """Refuse a policy that always plays alike.
+
+        Raises:
+            BadInput: its saved temperature is 0.
+        """
+        greedy = "sampling.json of the policy says temperature 0: a group would be one rollout many times"
+        require(policy.temperature > 0, f"{greedy}; delete the file to train")
 
     def rollouts_per_problem(self, task: Task) -> int:
         """How many rollouts of a problem `play` returns, at most."""

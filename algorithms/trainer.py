@@ -107,7 +107,8 @@ class RolloutTrainer(GRPOTrainer):  # type: ignore[misc]
         if self.loss_type == "dapo":
             # Its denominator is the update's tokens, so rows that add nothing to the sum can be left out. Other losses
             # average within micro-batches, which must then be equally many of all rows.
-            rows = [row for row in rows if (row.tokens if self.beta else row.has_gradient)]
+            needed = [row for row in rows if (row.tokens if self.beta else row.has_gradient)]
+            rows = needed or [min(rows, key=len)]
         self._book(rows)
         self.facts = self.algorithm.facts(batch)
         cut = by_tokens if self.loss_type == "dapo" else by_rows

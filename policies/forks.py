@@ -1,7 +1,7 @@
 """Playing games as trees: several actions are tried from every state, and what each leads to is a state of its own.
 
-A fork copies the cache of what the model has read and goes on from there, so that no prefix is read or encoded twice.
-Only what the environment said last is read anew by each fork, and the prompt by each first action, as in plain play.
+A fork copies the cache of what the model has read and continues from there, so that no prefix is read or encoded twice.
+Only the environment's last message is read anew by each fork, and the prompt by each first action, as in plain play.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ if TYPE_CHECKING:
 class Try:
     """One of the actions to be tried from a state."""
 
-    past: Rollout
+    history: Rollout
     """The game so far."""
     number: int
     """Which of the state's forks it is."""
-    said: int
-    """How many tokens its sequence reads anew: what the environment said last, or the prompt."""
+    unread: int
+    """How many tokens its sequence reads anew: the environment's last message, or the prompt."""
 
 
-def replay(task: Task, past: Rollout) -> Episode:
+def replay(task: Task, history: Rollout) -> Episode:
     """An episode of its own for a fork: the game so far, played again."""
-    episode = task.start(past.problem)
-    for turn in past.turns:
+    episode = task.start(history.problem)
+    for turn in history.turns:
         episode.step(turn.action)
     return episode
 
 
-def forked(past: Rollout, number: int) -> Rollout:
+def forked(history: Rollout, number: int) -> Rollout:
     """A copy of the game so far that can go its own way."""
     return replace(
-        past,
-        completion_ids=list(past.completion_ids),
-        mask=list(past.mask),
-        turns=list(past.turns),
-        knowledge=list(past.knowledge),
-        hidden=list(past.hidden),
-        logprobs=list(past.logprobs),
-        forks=[*past.forks, number],
+        history,
+        completion_ids=list(history.completion_ids),
+        mask=list(history.mask),
+        turns=list(history.turns),
+        knowledge=list(history.knowledge),
+        hidden=list(history.hidden),
+        logprobs=list(history.logprobs),
+        forks=[*history.forks, number],
     )
 
 
@@ -92,18 +92,18 @@ def _play_forks(
         for action in sampler.actions():
             tried = tries.pop(action.key)
             began = time.perf_counter()
-            episode, rollout = replay(task, tried.past), forked(tried.past, tried.number)
-            said = policy.take_turn(rollout, episode, action)
+            episode, rollout = replay(task, tried.history), forked(tried.history, tried.number)
+            reply = policy.take_turn(rollout, episode, action)
             cost.score_s += time.perf_counter() - began
-            before = len(tried.past.prompt_ids) + len(tried.past.completion_ids) - tried.said
-            cost.prompt_tokens += tried.said
+            before = len(tried.history.prompt_ids) + len(tried.history.completion_ids) - tried.unread
+            cost.prompt_tokens += tried.unread
             cost.generated_tokens += len(action.ids)
-            cost.flops += policy.shape.forward(tried.said + len(action.ids), context=before, heads=len(action.ids))
+            cost.flops += policy.shape.forward(tried.unread + len(action.ids), context=before, heads=len(action.ids))
             if episode.done:
                 rollout.messages = episode.messages
                 leaves.append(rollout)
             else:
-                for number, key in enumerate(sampler.fork(action.key, [said] * forks)):
-                    tries[key] = Try(rollout, number, len(said))
+                for number, key in enumerate(sampler.fork(action.key, [reply] * forks)):
+                    tries[key] = Try(rollout, number, len(reply))
     cost.rollouts = len(leaves)
     return sorted(leaves, key=lambda rollout: rollout.node(len(rollout.turns))), cost

@@ -217,13 +217,14 @@ class LanguageModel:
         (folder / SAMPLING).write_text(json.dumps({"temperature": self.temperature}), encoding="utf-8")
 
     def restore_adapter(self, folder: Path) -> None:
-        """Take over the adapter and the instructions that `save` wrote; this policy must have such an adapter.
+        """Take over the adapter, instructions and temperature that `save` wrote; this policy must have such an adapter.
 
         Raises:
             BadInput: the folder holds none, or another one.
         """
         restore(self.model, folder)
         self.instructions = read_file(folder / "instructions.txt", LONGEST, follow=False).decode()
+        self.temperature = saved_temperature(folder)
 
 
 def load_policy(
@@ -259,10 +260,11 @@ def load_policy(
             require(not quantised, "adapter=qlora cannot begin from a saved adapter; use adapter=lora")
             with torch.random.fork_rng(devices=[]):
                 model = merged(model, Path(folder))
-        saved = Path((source.folder, *source.adapters)[-1]) / "instructions.txt"
+        newest = Path((source.folder, *source.adapters)[-1])
+        saved = newest / "instructions.txt"
         # They end up in records and prompts: a link could put any file of this disk there.
         instructions = read_file(saved, LONGEST, follow=False).decode() if os.path.lexists(saved) else ""
-        temperature = saved_temperature(Path(source.folder))
+        temperature = saved_temperature(newest)
     # A folder of a stranger makes transformers raise nearly anything; all of it means that it cannot be loaded.
     except Exception as error:
         told = "" if isinstance(error, BadInput | OSError) else f"{type(error).__name__}: "
@@ -283,10 +285,10 @@ def saved_temperature(folder: Path) -> float:
     Raises:
         BadInput: the file says something else.
     """
-    if not (folder / SAMPLING).is_file():
+    if not os.path.lexists(folder / SAMPLING):
         return 1.0
     try:
-        found = json.loads(read_file(folder / SAMPLING, LONGEST))["temperature"]
+        found = json.loads(read_file(folder / SAMPLING, LONGEST, follow=False))["temperature"]
         fits = type(found) in (int, float) and 0 <= found < math.inf
     except (ValueError, LookupError, TypeError, RecursionError):
         fits = False

@@ -136,7 +136,15 @@ def fingerprint(source: Source) -> str:
     folder = Path(source.folder)
     if not folder.is_dir():
         return hub_commit(source.folder)
-    read = ("*.safetensors", "config.json", "token*.json", "chat_template*", "vocab*", "instructions.txt")
+    read = (
+        "*.safetensors",
+        "config.json",
+        "token*.json",
+        "chat_template*",
+        "vocab*",
+        "instructions.txt",
+        "sampling.json",
+    )
     names = (source.gguf,) if source.gguf else read
     digest = hashlib.sha256()
     adapters = [Path(each) / name for each in source.adapters for name in (ADAPTER, "adapter_model.safetensors")]

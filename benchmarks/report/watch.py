@@ -14,10 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
 
-from benchmarks.records.store import StoreAway
 from benchmarks.report.gather import gather
 from benchmarks.report.page import render
-from tasks.errors import BadInput, require
+from tasks.errors import BadInput, RunFailed, require
 
 LOOPBACK = "127.0.0.1"
 
@@ -54,17 +53,17 @@ class PageServer(ThreadingHTTPServer):
         return f"http://{LOOPBACK}:{self.server_address[1]}/"
 
     def page(self) -> bytes:
-        """The page, at most `refresh_s` old; where a store is away, the page before, which says when it was made.
+        """The page, at most `refresh_s` old; where a store is away, or the folder gone, the page before.
 
         Raises:
-            StoreAway: the store is away, and there is no page before.
+            BadInput, RunFailed: that is so, and there is no page before.
         """
         with self._lock:
             if time.monotonic() - self._made >= self.refresh_s:
                 try:
                     directory = self.directory()
                     self._page = render(gather(directory), directory, self.refresh_s).encode()
-                except StoreAway as error:
+                except (BadInput, RunFailed) as error:
                     print(f"not refreshed: {error}", file=sys.stderr)
                     if not self._page:
                         raise
@@ -87,7 +86,7 @@ class PageHandler(BaseHTTPRequestHandler):
         else:
             try:
                 page = self.server.page()
-            except StoreAway:
+            except (BadInput, RunFailed):
                 self.send_error(HTTPStatus.SERVICE_UNAVAILABLE)
                 return
             self.send_response(HTTPStatus.OK)

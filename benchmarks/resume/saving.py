@@ -149,4 +149,6 @@ class Saving:
 
     def left(self) -> str:
         """What a run that ends here leaves, for a message."""
+        if self.states is not None and not self.states.folder.is_dir():
+            return "no state is kept"
         return f"the state after update {self._last} is kept, and the same command resumes from it"

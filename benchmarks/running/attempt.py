@@ -107,7 +107,7 @@ def end(record: Record, session: RunSession | None, error: BaseException) -> Bas
         error = RunFailed(
             f"out of memory: {(str(error).splitlines() or ['no more is known'])[0][:200]}; {hint}; {left}"
         )
-    elif isinstance(error, OSError) and error.errno in DISK_FULL:
+    elif isinstance(error, OSError) and (error.errno in DISK_FULL or not record.folder.is_dir()):
         left = session.saving.left() if session else "nothing was done yet"
         error = RunFailed(f"{record.folder}: {error.strerror}; {left}")
     reason = f"{error}\n" if isinstance(error, RunFailed) else "".join(traceback.format_exception(error))

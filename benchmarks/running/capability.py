@@ -153,7 +153,7 @@ def action_logprobs(session: RunSession, policy: LanguageModel, rollouts: Sequen
         for rollout in rollouts:
             prompt = policy.chat.prompt(policy.instructions, session.task.start(rollout.problem).messages)
             branches.append([Branch(0, prompt, rollout.completion_ids)])
-        scores, flops = score_branches(policy, [[] for _ in rollouts], branches, policy.temperature)
+        scores, flops = score_branches(policy, [[] for _ in rollouts], branches, policy.temperature or 1.0)
         session.charge("evaluate", flops=flops)
         return [
             logprob

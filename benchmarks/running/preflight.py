@@ -172,7 +172,7 @@ def memory_lines(config: RunConfig, source: Source, task: Task) -> list[str]:
 
 def asks_endpoint(config: RunConfig) -> bool:
     """Whether the algorithm reflects on another machine: FLOPs are unknown there, and tokens have a price."""
-    return getattr(config.algo, "reflector", None) == "endpoint"
+    return bool(config.algorithm_class.asks_endpoint(config.algo))
 
 
 def refuse_unmeasurable(config: RunConfig) -> None:

@@ -58,8 +58,8 @@ def plan(config: RunConfig) -> str:
         *memory_lines(config, source, task),
         *warm_start_lines(config, task),
     ]
-    if config.algo.name == "base":
-        return "\n".join([*lines, "base makes no updates: only evaluation is spent"])
+    if not config.algorithm_class.spends_budget:
+        return "\n".join([*lines, f"{config.algo.name} spends nothing of its budget: only evaluation costs"])
     if asks_endpoint(config):
         return "\n".join([*lines, "no estimate: trying it out would already spend tokens of the endpoint"])
     return "\n".join([*lines, *_lines(config, estimate(config))])

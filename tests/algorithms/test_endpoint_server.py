@@ -16,8 +16,11 @@ from pathlib import Path
 import pytest
 from stub_session import StubSession
 
-from algorithms.gepa import GEPA, PROPOSALS, GEPAConfig
-from algorithms.reflectors import EndpointConfig, EndpointReflector, ReflectionConfig, Refused, question
+from algorithms.endpoint_reflector import EndpointConfig, EndpointReflector
+from algorithms.gepa import GEPA, GEPAConfig
+from algorithms.gepa_search import PROPOSALS
+from algorithms.policy_reflector import ReflectionConfig, question
+from algorithms.reflector import Refused
 from benchmarks.config.schema import check_config, compose_config
 from policies.language_model import LanguageModel, load_policy
 from tasks.gsm_synth import GsmSynth, GsmSynthConfig
@@ -93,7 +96,7 @@ def ask(served: EndpointConfig, session: StubSession, max_tokens: int) -> dict[s
 def test_a_real_servers_reply_becomes_the_instructions_and_its_tokens_are_booked(
     served: EndpointConfig, session: StubSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("algorithms.reflectors.question", lambda *_: "What is the capital of France?")
+    monkeypatch.setattr("algorithms.endpoint_reflector.question", lambda *_: "What is the capital of France?")
     texts = ask(served, session, max_tokens=60)
     assert "Paris" in texts["instructions"]
     ((phase, amounts),) = session.charges

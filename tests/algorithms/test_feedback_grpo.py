@@ -29,7 +29,7 @@ from tasks.gsm_synth import GsmSynth, GsmSynthConfig
 from tasks.wordle import Wordle, WordleConfig
 
 
-class Listening(FeedbackGRPO):
+class Recording(FeedbackGRPO):
     """Remembers the batches it was asked about."""
 
     def credit(self, batch: Any) -> torch.Tensor:
@@ -48,13 +48,13 @@ class Listening(FeedbackGRPO):
 
 def trained(
     policy: LanguageModel, task: Task, folder: Path, **settings: Any
-) -> tuple[Listening, StubSession, list[dict[str, torch.Tensor]]]:
+) -> tuple[Recording, StubSession, list[dict[str, torch.Tensor]]]:
     """One update, and the micro-batches that it was made from."""
     policy.instructions = task.instructions
     config = FeedbackGRPOConfig(
         learning_rate=1e-3, problems_per_update=4, group_size=4, micro_batch_size=8, **{"weight": 0.5, **settings}
     )
-    algorithm, session = Listening(config), StubSession(policy, task, folder, updates=1)
+    algorithm, session = Recording(config), StubSession(policy, task, folder, updates=1)
     algorithm.policy, algorithm.task, algorithm.session = policy, task, session
     trainer = RolloutTrainer(algorithm, policy, task, session)
     trainer.train()
@@ -91,8 +91,8 @@ def test_no_student_prompt_holds_feedback(
     monkeypatch.setattr(LanguageModel, "sample", sample)
     algorithm, _, parts = trained(tiny, task, tmp_path, mode=mode)
     batch = algorithm.batch
-    told = [turn.feedback for turn in algorithm.turns(batch)]
-    assert len(told) > 4
+    texts_of_feedback = [turn.feedback for turn in algorithm.turns(batch)]
+    assert len(texts_of_feedback) > 4
     prompts = {tuple(rollout.prompt_ids) for rollout in batch.rollouts}
     texts = [
         tiny.tokenizer.decode(ids[keep.bool()])
@@ -101,7 +101,7 @@ def test_no_student_prompt_holds_feedback(
     ]
     played = [tiny.tokenizer.decode([*r.prompt_ids, *r.completion_ids]) for r in batch.rollouts]
     golds = {task.oracle(rollout.problem)[0].splitlines()[-1] for rollout in batch.rollouts}
-    for words in told:
+    for words in texts_of_feedback:
         assert not any(words in text for text in played)
         assert not any(words in text for text in texts)
     assert not any(gold in tiny.tokenizer.decode(list(prompt)) for prompt in prompts for gold in golds)
@@ -109,11 +109,11 @@ def test_no_student_prompt_holds_feedback(
     if mode == "refine":
         before = [tiny.tokenizer.decode(context) for context in contexts]
         assert before
-        assert all(any(words in text for words in told) for text in before)
+        assert all(any(words in text for words in texts_of_feedback) for text in before)
     if mode == "predict":
         targets = {tiny.chat.text(row.completion) for row in algorithm.shown}
         assert targets
-        assert targets <= set(told)
+        assert targets <= set(texts_of_feedback)
 
 
 def test_distill_with_weight_0_is_grpo(tiny: LanguageModel, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_one_token_counts_no_more_than_the_clip() -> None:
     assert rms(clipped, mask) == pytest.approx(2.0)
     size = rms(values, mask)
     assert float(clipped[0, 0] / clipped[0, 1]) == pytest.approx(size)
-    assert scaled(values, mask, 100.0, size).tolist() == pytest.approx(values.tolist())
+    torch.testing.assert_close(scaled(values, mask, 100.0, size), values)
     assert scaled(torch.zeros(1, 10), mask, 1.0, 2.0).tolist() == [[0.0] * 10]
 
 
@@ -234,8 +234,8 @@ def test_a_second_try_is_scored_where_the_first_one_stood(tiny: LanguageModel, t
     assert session.plays == 2
     assert 0 < len(algorithm.shown) <= count
     signs, largest = set(), 0.0
-    for heard, each in zip(algorithm.chosen, algorithm.shown, strict=True):
-        b, t = heard.rollout, heard.turn
+    for chosen, each in zip(algorithm.chosen, algorithm.shown, strict=True):
+        b, t = chosen.rollout, chosen.turn
         rollout = batch.rollouts[b]
         assert each.prompt == rollout.prompt_ids + rollout.completion_ids[: rollout.turns[t].start]
         episode = algorithm.task.start(rollout.problem)

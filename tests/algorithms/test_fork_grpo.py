@@ -191,12 +191,14 @@ def test_an_update_follows_the_mean_gradient_over_all_actions_each_counted_once(
     trainer, gradients = RolloutTrainer(algorithm, tiny, task, session), Gradients()
     trainer.add_callback(gradients)
     trainer.train()
-    assert {len(each.turns) for each in trainer.rollouts} == {1, 2, 3}
-    assert len(trainer.rollouts) < 4 * 2**3, "no row was filled up: an empty test"
+    assert trainer.credited is not None
+    rollouts = trainer.credited[0].rollouts
+    assert {len(each.turns) for each in rollouts} == {1, 2, 3}
+    assert len(rollouts) < 4 * 2**3, "all trees are full: an empty test"
 
     loss, tokens, nodes = torch.zeros(()), 0, set()
-    values = node_values(batch_of(*trainer.rollouts, group_size=1, components=task.components))
-    for each in trainer.rollouts:
+    values = node_values(batch_of(*rollouts, group_size=1, components=task.components))
+    for each in rollouts:
         for t, turn in enumerate(each.turns):
             if each.node(t) in nodes:
                 continue
@@ -212,9 +214,9 @@ def test_an_update_follows_the_mean_gradient_over_all_actions_each_counted_once(
     assert len(gradients.found) > 10
     for name, parameter in start.model.named_parameters():
         torch.testing.assert_close(gradients.found[name], parameter.grad, rtol=1e-3, atol=1e-6)
-    assert session.charges[0][1]["trained_tokens"] == tokens
+    assert 0.5 * tokens < session.charges[0][1]["trained_tokens"] <= tokens
     assert session.steps[0]["actions_per_update"] == len(nodes)
-    assert session.steps[0]["rollouts_per_update"] == len(trainer.rollouts)
+    assert session.steps[0]["rollouts_per_update"] == len(rollouts)
 
 
 def test_the_reported_reward_is_that_of_random_ways_down() -> None:
@@ -239,14 +241,15 @@ class Left(StubSession):
         return self.left
 
 
-def test_a_full_update_never_takes_more_than_was_foreseen(untrained: LanguageModel, tmp_path: Path) -> None:
+def test_a_full_update_never_takes_more_than_was_estimated(untrained: LanguageModel, tmp_path: Path) -> None:
     task = Wordle(WordleConfig(max_turns=3, max_action_tokens=8))
     algorithm = ForkGRPO(ForkGRPOConfig(**settings(group_size=2)))
+    algorithm.credit = lambda batch: batch.action_mask.float()  # type: ignore[method-assign]
     session = trained(algorithm, untrained, task, tmp_path, updates=1)
-    foreseen = algorithm.full_update(untrained, task)
-    assert foreseen["rollouts"] == session.steps[0]["rollouts_per_update"] == 32
-    assert foreseen["tokens"] == 4 * (2 + 4 + 8) * 8
-    assert 0.9 * foreseen["tokens"] < session.charges[0][1]["trained_tokens"] <= foreseen["tokens"]
+    estimated = algorithm.full_update(untrained, task)
+    assert estimated["rollouts"] == session.steps[0]["rollouts_per_update"] == 32
+    assert estimated["tokens"] == 4 * (2 + 4 + 8) * 8
+    assert 0.9 * estimated["tokens"] < session.charges[0][1]["trained_tokens"] <= estimated["tokens"]
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from stub_session import StubSession
 
-from algorithms.gepa import GEPA, PROPOSALS, GEPAConfig, own_score, two_sets, worst_score
-from algorithms.reflectors import EndpointConfig, Reflector, Refused, Rules
+from algorithms.endpoint_reflector import EndpointConfig
+from algorithms.gepa import GEPA, GEPAConfig, two_sets
+from algorithms.gepa_search import PROPOSALS, own_score, worst_score
+from algorithms.reflector import Reflector, Refused
+from algorithms.rules_reflector import Rules
+from benchmarks.config.presets import CONF
 from benchmarks.running.evaluation import average
 from policies.api import Rollout, Sampling, Turn
 from policies.language_model import LanguageModel
@@ -21,7 +26,7 @@ from tasks.errors import BadInput
 from tasks.gsm_synth import GsmSynth, GsmSynthConfig
 from tasks.wordle import Wordle, WordleConfig
 
-CHECK, WRITE = "Check each result.", "Write each step as an equation."
+CHECK, WRITE = "Carry the ten in a sum.", "Write each step as an equation."
 SMALL = {"valset_size": 12, "minibatch_size": 8}
 
 
@@ -80,7 +85,10 @@ def wordle() -> Wordle:
 
 @pytest.fixture(scope="module")
 def gsm() -> GsmSynth:
-    return GsmSynth(GsmSynthConfig(max_action_tokens=24))
+    """With one sentence a fault."""
+    task = GsmSynth(GsmSynthConfig(max_action_tokens=24))
+    task.advice = {fault: several[:1] for fault, several in task.advice.items()}
+    return task
 
 
 def improve(session: StubSession, **settings: Any) -> None:
@@ -265,7 +273,7 @@ def test_two_candidates_are_merged_into_one_with_the_sentences_of_both(
             return CHECK not in text and WRITE not in text
         return (CHECK if place < 0.6 else WRITE) in text
 
-    monkeypatch.setattr("algorithms.reflectors.Rules", Two)
+    monkeypatch.setattr("algorithms.gepa.Rules", Two)
     for merge in (True, False):
         untrained.instructions = ""
         session = Scripted(untrained, gsm, tmp_path, 20, solves=solves)
@@ -350,6 +358,19 @@ def test_a_failing_environment_ends_the_run(
     monkeypatch.setattr(session, "answers", fail)
     with pytest.raises(RuntimeError, match="no more"):
         improve(session)
+
+
+def test_twenty_proposals_fit_into_the_quick_budget_whatever_becomes_of_them(tiny: LanguageModel) -> None:
+    """By the formula, for games in which every action is as long as may be and every proposal plays the valset."""
+    task, config = Wordle(WordleConfig(max_action_tokens=72)), GEPAConfig()
+    budget = OmegaConf.load(CONF / "budget" / "quick.yaml").flops
+    advised = " ".join([task.instructions, *task.sentences[:4]])
+    prompt = len(tiny.chat.prompt(advised, task.start(task.problems("train")[0]).messages))
+    said = task.max_turns * 40
+    written = task.max_turns * tiny.action_limit(task)
+    longest = tiny.shape.forward(prompt + said + written, heads=written)
+    rollouts = config.valset_size + 20 * (2 * config.minibatch_size + config.valset_size)
+    assert rollouts * longest <= budget
 
 
 def test_too_few_train_problems_are_named(untrained: LanguageModel, wordle: Wordle, tmp_path: Path) -> None:

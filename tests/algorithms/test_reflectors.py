@@ -16,18 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stub_session import StubSession
 
-from algorithms.reflectors import (
-    EndpointConfig,
-    EndpointReflector,
-    PolicyReflector,
-    ReflectionConfig,
-    Refused,
-    Rules,
-    check_text,
-    join,
-    question,
-    read_reply,
-)
+from algorithms.endpoint_reflector import EndpointConfig, EndpointReflector
+from algorithms.policy_reflector import PolicyReflector, ReflectionConfig, question, read_reply
+from algorithms.reflector import Refused, check_text, join
+from algorithms.rules_reflector import Rules
 from policies.api import Rollout, Turn
 from policies.language_model import LanguageModel
 from tasks.api import Task, Verdict
@@ -35,13 +27,16 @@ from tasks.errors import BadInput
 from tasks.gsm_synth import GsmSynth, GsmSynthConfig
 from tasks.wordle import WORDLE_ADVICE, Wordle, WordleConfig, write_action
 
-KEEP, USE, LEAVE, WORDS = dict.fromkeys(WORDLE_ADVICE.values())
+KEEP, USE, LEAVE, WORDS = dict.fromkeys(several[0] for several in WORDLE_ADVICE.values())
 KEY = "sk-not-to-be-written-down"
 
 
 @pytest.fixture(scope="module")
 def wordle() -> Wordle:
-    return Wordle(WordleConfig())
+    """With one sentence a fault."""
+    task = Wordle(WordleConfig())
+    task.advice = {fault: several[:1] for fault, several in task.advice.items()}
+    return task
 
 
 def game(task: Wordle, secret: str, guesses: Sequence[str]) -> Rollout:
@@ -52,7 +47,7 @@ def game(task: Wordle, secret: str, guesses: Sequence[str]) -> Rollout:
     return Rollout(problem=problem, group=0, prompt_ids=[], turns=turns, messages=episode.messages)
 
 
-def told(*feedback: str, valid: float = 0.0) -> Rollout:
+def episode_with(*feedback: str, valid: float = 0.0) -> Rollout:
     """An episode with made-up feedback, turn by turn."""
     rewards = {"format": 0.0, "valid": valid, "consistent": 0.0, "progress": 0.0, "solved": 0.0}
     verdicts = [Verdict(rewards=rewards, feedback=text, spans={}, solved=False) for text in feedback]
@@ -102,7 +97,7 @@ def test_the_most_frequent_fault_comes_first_and_what_is_there_is_not_added_agai
     wordle: Wordle, session: StubSession
 ) -> None:
     reflector = rules(wordle, session)
-    failures = [told("'a' must be at position 1\n'b' is not in the word", "'c' is not in the word")]
+    failures = [episode_with("'a' must be at position 1\n'b' is not in the word", "'c' is not in the word")]
     parts = reflector.parts(wordle.instructions)
     assert reflector.propose(parts, failures) == {LEAVE: LEAVE}
     assert reflector.propose({**parts, LEAVE: LEAVE}, failures) == {KEEP: KEEP}
@@ -112,7 +107,7 @@ def test_a_component_that_falls_short_counts_as_much_as_a_line_of_feedback(
     wordle: Wordle, session: StubSession
 ) -> None:
     reflector = rules(wordle, session)
-    failures = [told("'a' must be at position 1", "", "", valid=-1.0)]
+    failures = [episode_with("'a' must be at position 1", "", "", valid=-1.0)]
     assert reflector.propose(reflector.parts("x"), failures) == {WORDS: WORDS}
 
 
@@ -122,13 +117,13 @@ def test_other_feedback_makes_another_proposal(wordle: Wordle, session: StubSess
     for first in range(3):
         reflector = rules(wordle, session)
         shuffled = [lines[first], lines[first], lines[(first + 1) % 3]]
-        proposals.append(reflector.propose(reflector.parts("x"), [told(*shuffled)]))
+        proposals.append(reflector.propose(reflector.parts("x"), [episode_with(*shuffled)]))
     assert proposals == [{KEEP: KEEP}, {USE: USE}, {LEAVE: LEAVE}]
 
 
 def test_a_second_try_comes_after_the_first_of_the_others(wordle: Wordle, session: StubSession) -> None:
     reflector = rules(wordle, session)
-    failures = [told("'a' must be at position 1\n'b' is not in the word", "'c' is not in the word")]
+    failures = [episode_with("'a' must be at position 1\n'b' is not in the word", "'c' is not in the word")]
     parts = reflector.parts("x")
     assert [list(reflector.propose(parts, failures)) for _ in range(3)] == [[LEAVE], [KEEP], [LEAVE]]
 
@@ -136,7 +131,7 @@ def test_a_second_try_comes_after_the_first_of_the_others(wordle: Wordle, sessio
 def test_with_nothing_left_to_add_one_added_sentence_is_left_out(wordle: Wordle, session: StubSession) -> None:
     reflector = rules(wordle, session)
     parts = {**reflector.parts("x"), LEAVE: LEAVE, KEEP: KEEP}
-    changes = [reflector.propose(parts, [told("'c' is not in the word")]) for _ in range(2)]
+    changes = [reflector.propose(parts, [episode_with("'c' is not in the word")]) for _ in range(2)]
     assert sorted(changes, key=str) == [{KEEP: ""}, {LEAVE: ""}]
 
 
@@ -149,7 +144,7 @@ def test_advice_that_the_instructions_hold_already_is_no_part(wordle: Wordle, se
 def test_faults_without_advice_are_refused(wordle: Wordle, session: StubSession) -> None:
     reflector = rules(wordle, session)
     with pytest.raises(Refused, match="names no fault"):
-        reflector.propose(reflector.parts("x"), [told("'crane' is not the secret word")])
+        reflector.propose(reflector.parts("x"), [episode_with("'crane' is not the secret word")])
 
 
 def test_a_task_without_advice_is_refused(session: StubSession) -> None:
@@ -159,10 +154,10 @@ def test_a_task_without_advice_is_refused(session: StubSession) -> None:
         rules(task, session)
 
 
-def test_the_question_holds_instructions_actions_and_what_the_referee_said(wordle: Wordle) -> None:
+def test_the_question_holds_instructions_actions_and_the_feedback(wordle: Wordle) -> None:
     played = game(wordle, "touch", ["floor", "moral"])
     text = question("Play well.", [played])
-    for part in ("Play well.", "<guess>floor</guess>", "Referee: 'floor' is not the secret word", "5 guesses left."):
+    for part in ("Play well.", "<guess>floor</guess>", "Feedback: 'floor' is not the secret word", "5 guesses left."):
         assert part in text
     assert "'l' is not in the word" in text
 
@@ -232,9 +227,9 @@ def test_what_the_policy_reads_and_writes_is_booked_as_reflection(
 ) -> None:
     reflector = PolicyReflector(ReflectionConfig(max_tokens=16), untrained, session)
     with pytest.raises(Refused, match="cut off after 16 tokens"):
-        reflector.propose({"instructions": "Play."}, [told("'c' is not in the word")])
+        reflector.propose({"instructions": "Play."}, [episode_with("'c' is not in the word")])
     ((phase, amounts),) = session.charges
-    text = question("Play.", [told("'c' is not in the word")])
+    text = question("Play.", [episode_with("'c' is not in the word")])
     read = len(untrained.chat.prompt("", [{"role": "user", "content": text}]))
     assert (phase, amounts["reflected_tokens"]) == ("reflect", read + 16)
     assert amounts["flops"] == untrained.shape.forward(read + 16, heads=16)
@@ -246,7 +241,7 @@ def test_the_policy_is_taken_at_its_word_when_it_ends_in_time(
     reflector = PolicyReflector(ReflectionConfig(max_tokens=16), untrained, session)
     said = [*untrained.chat._encode("```\nGuess well.\n```"), untrained.tokenizer.eos_token_id]
     monkeypatch.setattr(reflector, "_write", lambda ids: said)
-    assert reflector.propose({"instructions": "Play."}, [told("x")]) == {"instructions": "Guess well."}
+    assert reflector.propose({"instructions": "Play."}, [episode_with("x")]) == {"instructions": "Guess well."}
 
 
 def test_the_policy_says_the_same_for_the_same_seed(untrained: LanguageModel, wordle: Wordle, tmp_path: Path) -> None:
@@ -262,7 +257,7 @@ def test_fewer_episodes_are_shown_where_the_window_is_small_and_none_is_refused(
 ) -> None:
     window = untrained.model.config.max_position_embeddings
     reflector = PolicyReflector(ReflectionConfig(max_tokens=10), untrained, session)
-    short, long = told("x"), told("y" * window)
+    short, long = episode_with("x"), episode_with("y" * window)
     assert reflector._prompt("Play.", [short, long]) == reflector._prompt("Play.", [short])
     with pytest.raises(Refused, match=f"overflow the window {window}"):
         reflector._prompt("Play.", [long])
@@ -320,7 +315,7 @@ def ask(session: StubSession, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     def propose(url: str, **settings: Any) -> dict[str, str]:
         endpoint = EndpointConfig(base_url=url, model="m", key_variable="REFLECTOR_KEY", **settings)
         reflector = EndpointReflector(ReflectionConfig(max_tokens=7), endpoint, session)
-        return reflector.propose({"instructions": "Play."}, [told("'c' is not in the word")])
+        return reflector.propose({"instructions": "Play."}, [episode_with("'c' is not in the word")])
 
     return propose
 

@@ -1,4 +1,4 @@
-"""What the loss is told of its tokens, against TRL's own pass over everything."""
+"""What the loss gets of its tokens, against TRL's own pass over everything."""
 
 from __future__ import annotations
 

@@ -177,4 +177,5 @@ def test_an_update_without_any_advantage_leaves_the_weights(tiny: LanguageModel,
     before = tiny.state_hash()
     each.train()
     assert tiny.state_hash() == before
-    assert each.session.charges[-1][1]["trained_tokens"] == 0  # type: ignore[attr-defined]
+    assert each.credited is not None
+    assert each.session.charges[-1][1]["trained_tokens"] <= 60, "one rollout has two actions of 30 tokens at most"  # type: ignore[attr-defined]

@@ -55,6 +55,54 @@ def test_gdpo_is_trls_normalize_then_sum(rewards: list[tuple[float, float]]) -> 
     torch.testing.assert_close(GDPO(GDPOConfig()).credit(batch), expected, rtol=0, atol=1e-5)
 
 
+@given(PAIRS, st.integers(1, 3), st.sampled_from(["a", "b", "both"]))
+def test_after_the_batch_step_credit_has_an_rms_of_1_however_little_the_spans_cover(
+    pairs: list[tuple[float, float]], turns: int, narrow: str
+) -> None:
+    spans = {name: (1, 2) for name in ("a", "b") if narrow in (name, "both")}
+    rollouts = [rollout(*[pair] * (1 + index % turns), spans=spans) for index, pair in enumerate(pairs)]
+    batch = batch_of(*rollouts, group_size=4)
+    credit, before = vector().credit(batch), vector(batch_step=False).credit(batch)
+    size = float((credit.square().sum(1) / batch.action_mask.sum(1)).sum() / (len(rollouts) - 1)) ** 0.5
+    assert size == pytest.approx(1, abs=0.02) or float(before.abs().max()) < 0.02
+    factor = credit.sum() / before.sum() if before.sum().abs() > 0.1 else None
+    assert factor is None or torch.allclose(credit, before * factor, atol=1e-3), "it is scaled and not shifted"
+
+
+def test_tokens_that_no_component_judges_get_no_credit_from_the_batch_step() -> None:
+    spans = {"a": (0, 1), "b": (0, 1)}
+    rollouts = [rollout((1, 0), spans=spans), rollout((0, 0), spans=spans), rollout((1, 1), (0, 0), spans=spans)]
+    credit = vector().credit(batch_of(*rollouts, rollout((0, 1), spans=spans), group_size=4))
+    outside = torch.tensor([0, 1, 1, 1, 0, 1, 1, 1]).bool()
+    assert credit[:, outside].abs().sum() == 0
+    assert credit[:, ~outside].abs().sum() > 0
+
+
+def test_the_outcome_baseline_compares_rollouts_whose_block_before_went_alike() -> None:
+    """Component b's span follows a's: b is compared among those that got a right, and among those that did not."""
+    spans = {"a": (0, 1), "b": (1, 3)}
+    right = [rollout((1, 0.8), spans=spans), rollout((1, 0.4), spans=spans)]
+    wrong = [rollout((0, -0.2), spans=spans), rollout((0, -0.6), spans=spans)]
+    settings: dict[str, Any] = {"batch_step": False, "scale_rewards": False}
+    credit = vector(baseline="outcome", **settings).credit(batch_of(*right, *wrong, group_size=4))
+    assert credit[:, 1].tolist() == pytest.approx([0.1, -0.1, 0.1, -0.1]), "half of b's .2, .2: its weight is .5"
+    assert credit[:, 0].tolist() == pytest.approx([0.5, 0.5, -0.5, -0.5]), "the first block compares with the group"
+    plain = vector(**settings).credit(batch_of(*right, *wrong, group_size=4))
+    assert plain[:, 1].tolist() == pytest.approx([0.35, 0.15, -0.15, -0.35])
+
+
+def test_the_outcome_of_a_later_turn_is_what_the_turn_before_achieved() -> None:
+    first = [(1.0, 1.0), (1.0, 1.0), (0.0, 1.0), (0.0, 1.0), (0.0, 0.0)]
+    second = [0.5, 0.1, -0.1, -0.5, 0.0]
+    rollouts = [rollout(a, (b, 0)) for a, b in zip(first, second, strict=True)]
+    batch = batch_of(*rollouts, group_size=5)
+    settings: dict[str, Any] = {"batch_step": False, "scale_rewards": False, "discount": 0.0}
+    credit = vector(baseline="outcome", **settings).credit(batch)
+    assert credit[:4, 4].tolist() == pytest.approx([0.2, -0.2, 0.2, -0.2])
+    assert credit[4, 4] == pytest.approx(0.0), "alone with its outcome it is compared with the group, whose mean is 0"
+    assert torch.equal(credit[:, 0], vector(**settings).credit(batch)[:, 0])
+
+
 def test_returns_are_discounted_sums_of_what_is_still_to_come() -> None:
     rewards = torch.tensor([[[1.0], [2.0], [4.0]], [[1.0], [2.0], [math.nan]]])
     assert discounted(rewards, 0.5).nan_to_num(-9)[..., 0].tolist() == [[3, 4, 4], [2, 2, -9]]
@@ -103,36 +151,6 @@ def test_a_state_seen_once_falls_back_to_the_group() -> None:
     assert torch.equal(*both)
 
 
-@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=8, max_size=8, unique=True))
-def test_credit_has_unit_rms_over_action_tokens_however_narrow_the_spans(pairs: list[tuple[float, float]]) -> None:
-    for spans in (None, {"a": (0, 1), "b": (2, 3)}):
-        batch = batch_of(*(rollout(pair, spans=spans) for pair in pairs), group_size=4)
-        credit = vector().credit(batch)
-        squares = credit[batch.action_mask].square()
-        if squares.max() > 0.5:  # not only rounding
-            assert float(squares.sum() / (batch.action_mask.sum() * 7 / 8)) == pytest.approx(1, abs=2e-2)
-
-
-def test_the_outcome_baseline_compares_rollouts_that_did_alike_before() -> None:
-    """A later span is judged against rollouts whose earlier span did as well (2602.10231)."""
-    spans = {"a": (0, 1), "b": (1, 3)}
-    pairs = [(1, 1), (1, 0), (-1, 0), (-1, -1)]
-    batch = batch_of(*(rollout(pair, spans=spans) for pair in pairs), group_size=4)
-    group, outcome = (vector(batch_step=False, baseline=name).credit(batch) for name in ("group", "outcome"))
-    assert group[1, 1] == pytest.approx(0, abs=1e-6)
-    assert group[2, 1] == pytest.approx(0, abs=1e-6)
-    signs = torch.sign(outcome[:, 1]).tolist()
-    assert signs == [1, -1, 1, -1]
-    assert torch.sign(outcome[:, 0]).tolist() == [1, 1, -1, -1]
-
-
-def test_the_outcome_of_a_turn_is_that_of_the_turn_before() -> None:
-    rows = [((1, 0), (1, 0)), ((1, 0), (0, 0)), ((0, 0), (0, 0)), ((0, 0), (-1, 0))]
-    batch = batch_of(*(rollout(*turns) for turns in rows), group_size=4)
-    credit = vector(batch_step=False, baseline="outcome", discount=0.0).credit(batch)
-    assert torch.sign(credit[:, 4]).tolist() == [1, -1, 1, -1]
-
-
 @given(PAIRS, st.integers(1, 3), st.sampled_from(["group", "state", "outcome"]))
 def test_credit_is_finite_whatever_the_rewards(pairs: list[tuple[float, float]], turns: int, baseline: str) -> None:
     rollouts = [rollout(*[pair] * (1 + index % turns)) for index, pair in enumerate(pairs)]
@@ -162,13 +180,13 @@ def test_spans_of_real_actions_are_found_in_the_sampled_tokens(tiny: LanguageMod
     rollouts, _ = tiny.play(task, task.problems("train")[:4], 4, Sampling(), 0)
     batch = build_batch(rollouts, 4, task.components, torch.device("cpu"), tiny.chat.token_ends)
     mask = batch.span_mask()
-    valid = [component.name for component in task.components].index("valid")
+    consistent = [component.name for component in task.components].index("consistent")
     checked = 0
     for b, each in enumerate(rollouts):
         for turn in each.turns:
-            if "valid" in turn.verdict.spans:
-                low, high = turn.verdict.spans["valid"]
-                chosen = mask[b, turn.start : turn.end, valid]
+            if "consistent" in turn.verdict.spans:
+                low, high = turn.verdict.spans["consistent"]
+                chosen = mask[b, turn.start : turn.end, consistent]
                 ids = torch.tensor(each.completion_ids[turn.start : turn.end])[chosen]
                 assert tiny.chat.text(ids.tolist()) == turn.action[low:high]
                 checked += 1

@@ -191,7 +191,7 @@ def measured(base: np.ndarray[Any, Any], final: np.ndarray[Any, Any]) -> dict[st
 
 def tstar_rows(stage: str, solved: np.ndarray[Any, Any]) -> list[Mapping[str, Any]]:
     """Rows of outcomes.parquet for outcomes [problems, samples] at T*."""
-    about = {"stage": stage, "mode": "tstar", "temperature": 0.5}
+    about = {"stage": stage, "mode": "tstar"}
     return [
         {**about, "problem": f"wordle/word{problem}", "sample": sample, "solved": bool(each)}
         for problem, samples in enumerate(solved)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import shutil
 import threading
 
 import pytest
@@ -40,6 +41,23 @@ def test_it_shows_what_runs_and_asks_to_be_loaded_again(served, tmp_path):
     write_record(tmp_path, algo="second", status="failed")
     server._made = -float("inf")  # The second is over.
     assert "second-wordle-tiny-s0" in ask("/")[1]
+
+
+def test_a_folder_that_is_gone_or_of_which_nothing_can_be_used_leaves_the_page_before(served, tmp_path, capsys):
+    server, ask = served
+    page = ask("/")[1]
+    record = next(path for path in tmp_path.iterdir() if path.is_dir())
+    (record / "config.json").write_bytes(b"{")
+    server._made = -float("inf")
+    assert ask("/") == (200, page)
+    shutil.rmtree(tmp_path)
+    server._made = -float("inf")
+    assert ask("/") == (200, page)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in said] == ["not refreshed", "not refreshed"]
+    server._page = b""
+    server._made = -float("inf")
+    assert ask("/")[0] == 503
 
 
 def test_it_listens_on_loopback_only(served):

@@ -92,7 +92,7 @@ def test_a_second_ctrl_c_does_not_wait_for_workers_that_do_not_listen(tmp_path: 
         said = process.communicate(timeout=PATIENCE_S)[1]
         assert process.returncode == 130
         assert by_seed(tmp_path) == {"0": "running", "1": "running"}
-        assert "the same command goes on from here" in said
+        assert "the same command resumes" in said
         until(lambda: gone(below))
 
 

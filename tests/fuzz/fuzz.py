@@ -33,7 +33,9 @@ def drive(name: str, inputs: int, folder: Path) -> None:
     """In a process of its own: fuzz one target, and note the slowest input on the way."""
     import atheris
 
-    with atheris.instrument_imports(include=["tasks", "benchmarks", "algorithms.reflectors"]):
+    with atheris.instrument_imports(
+        include=["tasks", "benchmarks", "algorithms.endpoint_reflector", "algorithms.policy_reflector"]
+    ):
         from targets import TARGETS
 
     target = TARGETS[name]

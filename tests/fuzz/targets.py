@@ -23,7 +23,9 @@ from unittest.mock import patch
 from record_factory import write_record
 from rich.console import Console
 
-from algorithms.reflectors import EndpointReflector, ReflectionConfig, Refused, check_text, read_reply
+from algorithms.endpoint_reflector import EndpointReflector
+from algorithms.policy_reflector import ReflectionConfig, read_reply
+from algorithms.reflector import Refused, check_text
 from benchmarks.analysis.table import read_table as read_results
 from benchmarks.analysis.table import render
 from benchmarks.config.plugins import find, from_file

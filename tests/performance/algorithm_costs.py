@@ -80,7 +80,7 @@ def measure(rounds: int, updates: int, threads: int) -> dict[str, dict[str, floa
     for number in range(updates + WARM):
         problems = task.problems("train")[number * GROUPS : (number + 1) * GROUPS]
         began = time.perf_counter()
-        batches.append(policy.play(task, problems, GROUP_SIZE, Sampling(hidden=True), number)[0])
+        batches.append(policy.play(task, problems, GROUP_SIZE, Sampling(hidden=True, logprobs=True), number)[0])
         play_s.append(time.perf_counter() - began)
     seconds: dict[str, list[float]] = {name: [] for name in algorithms()}
     for _ in range(rounds):

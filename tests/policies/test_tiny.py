@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import random
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -15,25 +18,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from benchmarks.config.plugins import find, load
-from benchmarks.config.schema import check_config, compose_config
 from benchmarks.running.evaluation import average
-from policies.api import Rollout, Sampling
+from policies.api import Sampling
 from policies.language_model import LanguageModel
 from policies.tiny import train
-from policies.tiny.tokenizer import GSM_RULES, RETRY, WORDLE_RULES, build_tokenizer
-from tasks.api import Message, Task
-from tasks.clues import Clues
-from tasks.wordle import Wordle, read_action
+from policies.tiny.measure import TEMPERATURES, heard, helping, solved, tasks
+from policies.tiny.tokenizer import build_tokenizer
+from policies.tiny.wordle_lessons import WordleTeacher
+from tasks.gsm_synth import GsmSynth, GsmSynthConfig
+from tasks.wordle import Wordle, WordleConfig
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "policies/tiny/weights"
-RULES = {"wordle": WORDLE_RULES, "wordle_turn": WORDLE_RULES, "gsm_synth": GSM_RULES}
-
-
-def embedded_task(name: str) -> Task:
-    config = check_config(compose_config(["+algo=base", f"task={name}"]))
-    task: Task = load(find("tasks", name))(config.task)
-    return task
 
 
 def test_the_weights_are_small_and_those_that_the_training_wrote() -> None:
@@ -79,100 +74,71 @@ def test_printable_text_survives_the_tokenizer(text: str) -> None:
 TOKENIZER = build_tokenizer()
 
 
-@pytest.mark.parametrize(
-    ("name", "low", "high"), [("wordle", 0.15, 0.35), ("wordle_turn", 0.2, 0.45), ("gsm_synth", 0.2, 0.45)]
-)
-def test_the_untouched_policy_has_learned_something_and_has_far_to_go(
-    tiny: LanguageModel, name: str, low: float, high: float
-) -> None:
-    task = embedded_task(name)
-    tiny.instructions = task.instructions
-    rollouts, _ = tiny.play(task, task.problems("test"), 2, Sampling(), seed=30_000)
-    found = average(task, rollouts)
-    assert low <= found["solved"] <= high
-    assert found["format"] >= 0.85
+PLAYED = ("wordle", "wordle_turn", "gsm_synth")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["wordle", "gsm_synth"])
-def test_rules_in_the_instructions_make_it_play_better(tiny: LanguageModel, name: str) -> None:
-    task = embedded_task(name)
-    solved = []
-    for rules in ((), RULES[name]):
-        tiny.instructions = " ".join([task.instructions, *rules])
-        rollouts, _ = tiny.play(task, task.problems("test")[:150], 1, Sampling(), seed=1)
-        solved.append(average(task, rollouts)["solved"])
-    assert solved[1] > solved[0] + 0.1
+@pytest.mark.parametrize("name", PLAYED)
+def test_the_untouched_policy_has_far_to_go_and_a_lower_temperature_does_not_take_it_there(
+    tiny: LanguageModel, name: str
+) -> None:
+    task = tasks()[name]
+    found = {temperature: solved(tiny, task, (), temperature, 4) for temperature in TEMPERATURES}
+    assert 0.12 <= found[1.0]["solved"] <= 0.43
+    assert found[1.0]["format"] >= 0.85
+    # On 113 secrets and four samples a share has a standard error of two to three points.
+    assert max(found[t]["solved"] for t in TEMPERATURES) <= found[1.0]["solved"] + 0.08
 
 
-@pytest.fixture(scope="module")
-def respecting(load_tiny: Callable[[], LanguageModel]) -> dict[str, float]:
-    """Share of second guesses that break no clue: after a plain retry, after their own feedback, after another's."""
-    policy = load_tiny()
-    task = embedded_task("wordle")
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PLAYED)
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_the_sentences_that_help_make_it_play_better_at_any_temperature(
+    tiny: LanguageModel, name: str, temperature: float
+) -> None:
+    task = tasks()[name]
+    without, advised = (solved(tiny, task, advice, temperature, 2)["solved"] for advice in ((), helping(task)))
+    assert advised > without + 0.1
+
+
+@pytest.mark.slow
+def test_what_feedback_names_is_mended_and_what_it_does_not_name_is_not(load_tiny: Callable[[], LanguageModel]) -> None:
+    task = tasks()["wordle"]
     assert isinstance(task, Wordle)
-    policy.instructions = task.instructions
-    rollouts, _ = policy.play(task, task.problems("test"), 2, Sampling(), seed=5)
-    faults = [found for rollout in rollouts for found in broken_clues(task, rollout)]
-    assert len(faults) > 600
-    told = {
-        "retry": [RETRY] * len(faults),
-        "own": [fault.feedback for fault in faults],
-        "shuffled": [fault.feedback for fault in faults[1:] + faults[:1]],
-    }
-    return {name: respected(policy, task, faults, lines) for name, lines in told.items()}
+    share = {name: sum(hits) / len(hits) for name, hits in heard(load_tiny(), task, 2).items()}
+    assert share["named"] - share["not named"] >= 0.2
+    gain = share["own"] - share["nothing"]
+    assert gain >= 0.1
+    assert share["another"] - share["nothing"] < gain / 4
 
 
-@pytest.mark.slow
-def test_a_second_guess_after_feedback_respects_the_clues_more_often_than_a_plain_retry(
-    respecting: dict[str, float],
-) -> None:
-    assert respecting["own"] - respecting["retry"] >= 0.1
+@pytest.mark.parametrize("name", ["gsm_fields", "gsm_turns"])
+def test_it_speaks_the_forms_of_the_diagnostic_tasks(tiny: LanguageModel, name: str) -> None:
+    task = tasks()[name]
+    tiny.instructions = task.instructions
+    rollouts, _ = tiny.play(task, task.problems("test")[:40], 1, Sampling(), seed=1)
+    found = average(task, rollouts)
+    assert found["format"] >= 0.85
+    assert 0.2 < found["share_right"] < 0.9
 
 
-@pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="tiny hears that there is feedback and not what it says: see its card")
-def test_a_second_guess_heeds_what_the_feedback_says(respecting: dict[str, float]) -> None:
-    gain = respecting["own"] - respecting["retry"]
-    assert respecting["shuffled"] - respecting["retry"] < gain / 3
+def test_the_lessons_hold_no_question_of_val_or_test() -> None:
+    stream = train.lessons(train.STAGES[0], 0)
+    held = {problem.question for split in ("val", "test") for problem in GsmSynth(GsmSynthConfig()).problems(split)}
+    for lesson in islice(stream, 2000):
+        text = "\n".join(message["content"] for message in lesson.messages)
+        asked = {re.sub(r"^\d+\. ", "", line) for line in text.split("\n")}
+        assert not asked & held
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A guess that broke a clue: the chat before it, the action, what the referee said, the clues there were."""
-
-    messages: list[Message]
-    action: str
-    feedback: str
-    clues: Clues
-
-
-def broken_clues(task: Wordle, rollout: Rollout) -> list[Fault]:
-    """The faults of a game."""
-    episode, found = task.start(rollout.problem), []
-    for turn in rollout.turns:
-        messages, clues = episode.messages, copy.deepcopy(episode.clues)
-        verdict = episode.step(turn.action)
-        if read_action(turn.action).guess and verdict.rewards["consistent"] < 0:
-            found.append(Fault(messages, turn.action, verdict.feedback, clues))
-    return found
-
-
-def respected(policy: LanguageModel, task: Wordle, faults: Sequence[Fault], lines: Sequence[str]) -> float:
-    """Share of second guesses, made after these lines, that break no clue at all."""
-    contexts = [
-        policy.chat.prompt(
-            policy.instructions,
-            [
-                *fault.messages,
-                {"role": "assistant", "content": fault.action},
-                {"role": "user", "content": line},
-            ],
-        )
-        for fault, line in zip(faults, lines, strict=True)
-    ]
-    actions, _ = policy.sample(contexts, policy.action_limit(task), Sampling(), seed=11)
-    guesses = [read_action(policy.chat.text(ids)).guess for ids in actions]
-    return sum(bool(guess) and fault.clues.allows(guess) for guess, fault in zip(guesses, faults, strict=True)) / len(
-        faults
-    )
+def test_a_slip_is_made_by_most_demonstrators_that_nothing_speaks_to() -> None:
+    """The most likely action is a wrong one: what makes learning differ from lowering the temperature."""
+    stage, sure = train.STAGES[-1], {"+", "?", "-"}
+    words = WordleTeacher(Wordle(WordleConfig()), random.Random(0), stage.in_game, stage.in_turn)
+    plans: Counter[str] = Counter()
+    for _ in range(2000):
+        seen = words.history()
+        if {clue.kind for clue in seen.clues} == sure:
+            plans[words.plan(seen.clues, stage.in_turn)] += 1
+    assert plans.most_common(1)[0][0] != "+?-w"
+    assert all(rate > 0.5 for slip, rate in stage.in_sums.items() if slip != "terse")

@@ -1,4 +1,4 @@
-"""Going on with a deterministic search by giving it the same answers again."""
+"""Resuming a deterministic search by giving it the same answers again."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-class Past:
-    """What gepa's engine was answered in a run that was broken off, in order.
+class ReplayLog:
+    """What gepa's engine was answered in a run that was interrupted, in order.
 
     The engine's own state would be a pickle. But it is deterministic: a new engine that is given the same answers comes
     to the same state, and nothing is played, or charged, again.
@@ -41,6 +41,6 @@ class Past:
         question, answer = self._answers.popleft()
         if question != asked:
             raise RuntimeError(
-                "gepa cannot go on: its engine does not ask what it asked before; force=true starts afresh"
+                "gepa cannot resume: its engine does not ask what it asked before; force=true starts afresh"
             )
         return answer
