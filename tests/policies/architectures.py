@@ -85,6 +85,14 @@ UNTRAINED = ("granitemoe", "llama4_text")
 SETTINGS = BATCHED | {name: settings for name, (settings, _) in (HF_ONLY | REFUSED).items()}
 
 
+def cells_of(name: str) -> list[str]:
+    """What tests/policies/test_architectures.py runs: with batched and all weights, batched and LoRA, hf, hf and LoRA."""
+    if name in REFUSED:
+        return ["refused"] * 4
+    run = ["played", "—"] if name in UNTRAINED else ["trained", "trained"]
+    return ["refused", "refused", *run] if name in HF_ONLY else [*run, "played", "—"]
+
+
 def config_of(name: str, **more: Any) -> Any:
     """The configuration of a small model."""
     grouped = {} if name in UNGROUPED else GROUPED
