@@ -48,7 +48,7 @@ def test_tokens_in_the_loss_have_trls_logprobs_entropies_and_gradients(
     assert in_loss.sum() > 5
     torch.testing.assert_close(ours[:2], theirs[:2], rtol=1e-5, atol=1e-5)
     assert len(ours[2]) > 10
-    torch.testing.assert_close(ours[2], theirs[2], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours[2], theirs[2], rtol=1e-4, atol=5e-5)
 
 
 def watched_prompts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
