@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -19,6 +21,7 @@ from benchmarks.checking.watched_run import watch
 from benchmarks.config.schema import RunConfig
 from benchmarks.resume.state import StateStore
 from policies.language_model import LanguageModel, load_policy
+from tasks.api import Episode, Problem, Task, Verdict
 
 OURS = ("algorithms.api", "algorithms.policy_gradient", "abc", "builtins")
 """Modules whose classes a plugin inherits from."""
@@ -28,7 +31,8 @@ def run_violations(config: RunConfig) -> list[RuleViolation]:
     """Run an algorithm three times and say which rules it breaks.
 
     Two runs with the same seed start from the same policy, with the global generators in different states. The third
-    has random weights, which sample texts that would be encoded in other tokens. A resumable algorithm also resumes
+    has random weights, which sample texts that would be encoded in other tokens, and rewards that depend on nothing but
+    the text, so that there is something to train on. A resumable algorithm also resumes
     where the first run was after one update.
     """
     violations = Violations()
@@ -44,7 +48,8 @@ def run_violations(config: RunConfig) -> list[RuleViolation]:
     with global_generators(2):
         second = watch(config, load_policy(config.policy))
     with global_generators(3):
-        third = watch(config, scrambled(load_policy(config.policy)))
+        noisy = replace(config, task_class=with_signal(config.task_class))
+        third = watch(noisy, scrambled(load_policy(config.policy)))
     for each in (*first.violations, *second.violations, *third.violations):
         violations.add(each.rule, each.problem)
     if resumed and not first.violations:
@@ -90,6 +95,26 @@ def global_generators(seed: int) -> Iterator[None]:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
         torch.set_rng_state(states[2])
+
+
+def with_signal(task: type[Task]) -> type[Task]:
+    """The same task with rewards that are a hash of the action: groups of texts that are all wrong differ."""
+
+    class WithSignal(task):  # type: ignore[misc, valid-type]
+        def start(self, problem: Problem) -> Episode:
+            episode: Episode = super().start(problem)
+            judge = episode.step
+
+            def step(action: str) -> Verdict:
+                verdict = judge(action)
+                share = int.from_bytes(hashlib.sha256(action.encode("utf-8", "replace")).digest()[:4], "big") / 2**32
+                rewards = {each.name: each.low + share * (each.high - each.low) for each in self.components}
+                return replace(verdict, rewards=rewards)
+
+            episode.step = step  # type: ignore[method-assign]
+            return episode
+
+    return WithSignal
 
 
 @torch.no_grad()

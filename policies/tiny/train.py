@@ -83,14 +83,6 @@ STAGES = (
         in_turn={"+": 0.05, "?": 0.06, "-": 0.64, "w": 0.03},
         in_sums={"terse": 0.10, "+": 0.62, "-": 0.62, "*/": 0.58},
     ),
-    # The same, a little more often: at no temperature does tiny then solve much more than at 1.
-    Stage(
-        steps=300,
-        rate=0.2,
-        in_game={"+": 0.22, "?": 0.40, "-": 0.67, "w": 0.06},
-        in_turn={"+": 0.05, "?": 0.06, "-": 0.65, "w": 0.03},
-        in_sums={"terse": 0.10, "+": 0.69, "-": 0.69, "*/": 0.67},
-    ),
 )
 
 

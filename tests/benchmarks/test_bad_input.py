@@ -142,7 +142,7 @@ def test_joules_without_a_meter_are_refused_before_a_model_is_loaded(
 
 @pytest.mark.parametrize(("limits", "named"), [({"flops": 1e9}, "flops"), ({"dollars": 1}, "price_per_million_tokens")])
 def test_limits_that_a_remote_reflector_makes_unmeasurable_are_refused(limits: dict[str, float], named: str) -> None:
-    config = check_config(compose_config(["+algo=grpo", "budget=smoke"]))
+    config = check_config(compose_config(["+algo=gepa", "budget=smoke"]))
     remote = replace(
         config,
         algo=SimpleNamespace(reflector="endpoint"),

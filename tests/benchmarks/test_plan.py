@@ -63,7 +63,7 @@ def test_a_plan_records_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_base_spends_nothing_on_improving() -> None:
-    assert "no updates" in plan(check_config(compose_config(["+algo=base", *SMALL[1:]])))
+    assert "base spends nothing of its budget" in plan(check_config(compose_config(["+algo=base", *SMALL[1:]])))
 
 
 def test_a_sweep_is_not_planned() -> None:
