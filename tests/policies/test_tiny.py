@@ -102,6 +102,7 @@ def test_the_sentences_that_help_make_it_play_better_at_any_temperature(
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="tiny quotes what feedback names and seldom obeys it: see its card")
 def test_what_feedback_names_is_mended_and_what_it_does_not_name_is_not(load_tiny: Callable[[], LanguageModel]) -> None:
     task = tasks()["wordle"]
     assert isinstance(task, Wordle)
