@@ -173,7 +173,8 @@ def _in_one_line(error: BaseException, overrides: Sequence[str]) -> str:
     if match := re.search(r"Ambiguous value for argument '([^']+)'", message):
         return f"{match[1]}: several values are a sweep; add -m"
     if "Config group override must be" in message:
-        return f"{next(word for word in overrides if word.endswith('=null'))}: this group needs a preset's name"
+        words = [word for word in overrides if re.search(r"=(null|-?\d+|\[\])$", word)]
+        return f"{' '.join(words) or ' '.join(overrides)}: this group needs a preset's name"
     if "NoneType" in message and (word := next((word for word in overrides if word.startswith(OPTIONAL)), None)):
         return f"{word}: choose {word.partition('.')[0]}=NAME first; `list` shows the names"
     if re.search(r"Could not override 'algo['@]", message):
@@ -254,7 +255,10 @@ def check_config(config: DictConfig, handed: Mapping[str, type[Any]] = MappingPr
     if OmegaConf.is_missing(config, "algo"):
         raise BadInput(f"which algorithm? Add +algo=NAME. There are: {', '.join(options('algo'))}")
     for group in ("algo", "task", "policy", "budget", "evaluate", "batch", "results"):
-        there = isinstance(OmegaConf.select(config, group, throw_on_missing=False), DictConfig)
+        try:
+            there = isinstance(OmegaConf.select(config, group, throw_on_missing=False), DictConfig)
+        except OmegaConfBaseException as error:
+            raise BadInput(_of_omegaconf(error)) from None
         require(there, f"{group} must be a group of settings: leave out the word that deletes or replaces it")
     for strange in _strange(config):
         raise BadInput(strange)

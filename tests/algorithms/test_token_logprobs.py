@@ -10,8 +10,10 @@ import pytest
 import torch
 from test_trl_hooks import small_trainer
 from transformers import Qwen2Config, Qwen2ForCausalLM
+from trl import GRPOTrainer
 
 from algorithms import token_logprobs
+from algorithms.trainer import RolloutTrainer
 from policies.language_model import LanguageModel
 
 
@@ -32,9 +34,12 @@ def test_tokens_in_the_loss_have_trls_logprobs_entropies_and_gradients(
     in_loss[3] = 0
     weights = torch.randn(5, 9)
     found: list[tuple[torch.Tensor, torch.Tensor, dict[str, Any]]] = []
-    for trainer.in_loss in (in_loss, None):
+    trainer.parts = [{"tool_mask": in_loss}]
+    for whose in (RolloutTrainer, GRPOTrainer):
         model.zero_grad()
-        logprobs, entropies, _ = trainer._get_per_token_logps_and_entropies(model, ids, mask, 9, compute_entropy=True)
+        logprobs, entropies, _ = whose._get_per_token_logps_and_entropies(
+            trainer, model, ids, mask, 9, compute_entropy=True
+        )
         (logprobs * in_loss * weights).sum().backward()
         gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
         found.append((logprobs * in_loss, entropies * in_loss, gradients))
@@ -43,7 +48,7 @@ def test_tokens_in_the_loss_have_trls_logprobs_entropies_and_gradients(
     assert in_loss.sum() > 5
     torch.testing.assert_close(ours[:2], theirs[:2], rtol=1e-5, atol=1e-5)
     assert len(ours[2]) > 10
-    torch.testing.assert_close(ours[2], theirs[2], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours[2], theirs[2], rtol=1e-4, atol=5e-5)
 
 
 def watched_prompts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -65,8 +70,10 @@ def test_prompts_of_one_token_have_nothing_to_share(tiny: LanguageModel, tmp_pat
     trainer = small_trainer(tiny, tmp_path)
     ids, mask = torch.full((3, 4), 7), torch.ones(3, 4, dtype=torch.long)
     found = []
-    for trainer.in_loss in (torch.ones(3, 3, dtype=torch.long), None):
-        found.append(trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, 3, compute_entropy=True)[:2])
+    trainer.parts = [{"tool_mask": torch.ones(3, 3, dtype=torch.long)}]
+    for whose in (RolloutTrainer, GRPOTrainer):
+        asked = (trainer, trainer.model, ids, mask, 3)
+        found.append(whose._get_per_token_logps_and_entropies(*asked, compute_entropy=True)[:2])
     torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-5)
 
 
@@ -82,7 +89,7 @@ def test_a_model_whose_keys_slide_shares_no_prompt(change: dict[str, Any]) -> No
 
 def test_a_micro_batch_without_a_token_in_the_loss_gives_no_gradient(tiny: LanguageModel, tmp_path: Path) -> None:
     trainer = small_trainer(tiny, tmp_path)
-    trainer.in_loss = torch.zeros(2, 3, dtype=torch.long)
+    trainer.parts = [{"tool_mask": torch.zeros(2, 3, dtype=torch.long)}]
     ids, mask = torch.randint(5, 50, (2, 5)), torch.ones(2, 5, dtype=torch.long)
     logprobs, *_ = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, 3, compute_entropy=True)
     logprobs.sum().backward()

@@ -180,13 +180,13 @@ def test_spans_of_real_actions_are_found_in_the_sampled_tokens(tiny: LanguageMod
     rollouts, _ = tiny.play(task, task.problems("train")[:4], 4, Sampling(), 0)
     batch = build_batch(rollouts, 4, task.components, torch.device("cpu"), tiny.chat.token_ends)
     mask = batch.span_mask()
-    consistent = [component.name for component in task.components].index("consistent")
+    valid = [component.name for component in task.components].index("valid")
     checked = 0
     for b, each in enumerate(rollouts):
         for turn in each.turns:
-            if "consistent" in turn.verdict.spans:
-                low, high = turn.verdict.spans["consistent"]
-                chosen = mask[b, turn.start : turn.end, consistent]
+            if "valid" in turn.verdict.spans:
+                low, high = turn.verdict.spans["valid"]
+                chosen = mask[b, turn.start : turn.end, valid]
                 ids = torch.tensor(each.completion_ids[turn.start : turn.end])[chosen]
                 assert tiny.chat.text(ids.tolist()) == turn.action[low:high]
                 checked += 1

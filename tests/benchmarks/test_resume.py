@@ -21,12 +21,8 @@ GRPO = ("+algo=grpo", "budget.updates=3", *GAME)
 ALGORITHMS = {
     "vector_grpo with value heads": ("+algo=vector_grpo", "algo.baseline=heads", "budget.updates=3", *GAME),
     "feedback_grpo": (
-        "+algo=feedback_grpo",
-        "algo.mode=refine",
-        "algo.shuffled=true",
-        "algo.problems_per_update=2",
-        "budget.updates=3",
-        *GAME,
+        *("+algo=feedback_grpo", "algo.mode=refine", "algo.shuffled=true", "budget.updates=3"),
+        *(*GAME, "batch.problems=2"),
     ),
     "grpo with an adapter": ("+algo=grpo", "adapter=lora", "budget.updates=3", *GAME),
     "gepa": ("+algo=gepa", "algo.valset_size=4", "algo.minibatch_size=2", "budget.updates=6", *GAME),

@@ -77,7 +77,8 @@ def test_a_real_game_is_shown_turn_by_turn(tmp_path):
         "feedback\n  │ 'zzzzz' is not a word",
         "environment\n  │ That word is not in the list.\n  │ 5 guesses left.",
         f"  │ <think></think><guess>{problem.secret}</guess>",
-        f"solved        1.000  “{problem.secret}”\n",
+        f"valid         0.000  “{problem.secret}”\n",
+        "solved        1.000\n",
         "feedback\n  │ solved",
     ]
     place = 0

@@ -10,11 +10,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from policies.adapter import AdapterConfig, attach
 from policies.language_model import LanguageModel
+from policies.tiny.tokenizer import build_tokenizer
 
 WINDOW = 20
 """Of sliding layers: shorter than any episode."""
 SIZES: dict[str, Any] = {
-    "vocab_size": 230,
+    "vocab_size": len(build_tokenizer()),
     "hidden_size": 48,
     "num_hidden_layers": 2,
     "num_attention_heads": 6,
@@ -82,6 +83,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 UNTRAINED = ("granitemoe", "llama4_text")
 """Those that TRL 1.16's fused output head does not run with: they are played only."""
 SETTINGS = BATCHED | {name: settings for name, (settings, _) in (HF_ONLY | REFUSED).items()}
+
+
+def cells_of(name: str) -> list[str]:
+    """What tests/policies/test_architectures.py runs: with batched and all weights, batched and LoRA, hf, hf and LoRA."""
+    if name in REFUSED:
+        return ["refused"] * 4
+    run = ["played", "—"] if name in UNTRAINED else ["trained", "trained"]
+    return ["refused", "refused", *run] if name in HF_ONLY else [*run, "played", "—"]
 
 
 def config_of(name: str, **more: Any) -> Any:

@@ -35,7 +35,7 @@ def test_what_is_sampled_has_the_probability_of_a_plain_pass(name: str, sampler:
     rollouts, _ = policy.play(task, task.problems("train")[:3], 2, Sampling(logprobs=True, batch_size=4), seed=0)
     for rollout in rollouts:
         ids = rollout.prompt_ids + rollout.completion_ids
-        assert len(ids) > 1.5 * WINDOW
+        assert len(ids) > WINDOW + 5
         with torch.no_grad():
             logprobs = policy.model(torch.tensor([ids]), use_cache=False).logits[0].log_softmax(-1)
         own = logprobs[len(rollout.prompt_ids) - 1 : -1].gather(1, torch.tensor(rollout.completion_ids)[:, None])[:, 0]
@@ -68,7 +68,7 @@ def test_what_ifs_are_scored_as_a_plain_pass_would(name: str, tiny: LanguageMode
     with torch.no_grad():
         logprobs = policy.model(torch.tensor([row]), use_cache=False).logits[0].log_softmax(-1)
     own = logprobs[-WINDOW - 1 : -1].gather(1, torch.tensor(branch.target)[:, None])[:, 0]
-    for found in scores.branches:
+    for found in scores:
         torch.testing.assert_close(found, own, rtol=0, atol=TOLERANCE)
 
 
