@@ -86,7 +86,7 @@ class PolicyReflector(Reflector):
         tokens = len(ids) + len(written)
         flops = self.policy.shape.forward(tokens, heads=len(written))
         self.session.charge("reflect", reflected_tokens=tokens, flops=flops)
-        if written[-1] != self.policy.tokenizer.eos_token_id:
+        if written[-1] not in self.policy.chat.ends:
             raise Refused(f"the reply was cut off after {len(written)} tokens")
         return {"instructions": read_reply(self.policy.chat.text(written))}
 

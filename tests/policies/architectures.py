@@ -86,7 +86,7 @@ SETTINGS = BATCHED | {name: settings for name, (settings, _) in (HF_ONLY | REFUS
 
 
 def cells_of(name: str) -> list[str]:
-    """What tests/policies/test_architectures.py runs: with batched and all weights, batched and LoRA, hf, hf and LoRA."""
+    """What test_architectures.py runs: batched with all weights and with LoRA, hf with all weights and with LoRA."""
     if name in REFUSED:
         return ["refused"] * 4
     run = ["played", "—"] if name in UNTRAINED else ["trained", "trained"]
