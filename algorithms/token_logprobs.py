@@ -49,7 +49,9 @@ def token_logprobs(
     whole, parted = len(ids) * int(lengths.max()), prompts.numel() + len(ids) * longest
     if prompts.numel() and parted <= WORTH_SHARING * whole and keeps_keys(model):
         begin = last
-        known = model(input_ids=prompts, use_cache=True, logits_to_keep=1).past_key_values
+        # Not through DistributedDataParallel, whose forward waits for the other processes: they may share no prompts.
+        inner = getattr(model, "module", model)
+        known = inner(input_ids=prompts, use_cache=True, logits_to_keep=1).past_key_values
         cache = DynamicCache([(layer.keys[of_row], layer.values[of_row]) for layer in known.layers])
         rows, wanted, there = (moved(each, begin, longest) for each in (ids, asked, mask))
         before = torch.arange(prompts.shape[1], device=ids.device) < shared[:, None]
