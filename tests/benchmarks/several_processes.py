@@ -96,8 +96,9 @@ def main(folder: Path, names: Sequence[str]) -> None:
     """One of the processes."""
     quiet_libraries()
     with ranks.joined():
-        for name in names:
-            words, runs = CASES.get(name, CASES["grpo"]), folder / ("runs" if name in CASES else "broken")
+        for number, name in enumerate(names):
+            # A folder each: runs in one folder share the evaluation of their start.
+            words, runs = CASES.get(name, CASES["grpo"]), folder / (f"runs{number}" if name in CASES else "broken")
             fails = name == BROKEN and ranks.rank() == 1
             with patch.object(RunSession, "step", dies(2, RunSession.step) if fails else RunSession.step):
                 found = watched(runs, words)
