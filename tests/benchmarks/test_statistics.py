@@ -142,7 +142,7 @@ def test_with_many_seeds_the_detectable_effect_is_the_textbooks():
 
 def test_the_expected_spread_of_a_difference_is_that_of_all_arms_and_not_one_pairs_luck():
     rng = np.random.default_rng(4)
-    world = World(seeds=4)
+    world = World(seeds=4, luck=0.1, taste=1.5)
     true = np.var([np.subtract(*(t.mean() for t in world.play(rng, (0.0, 0.0)))) for _ in range(1500)])
     pooled = [expected_difference(world.play(rng, (0.0,) * 6), 4).standard_error ** 2 for _ in range(300)]
     assert np.mean(pooled) == pytest.approx(true, rel=0.12)
@@ -200,6 +200,14 @@ def test_near_the_ends_the_interval_is_no_narrower_than_for_independent_answers_
     )
 
 
+def test_answers_that_agree_better_than_chance_are_no_more_than_independent_ones():
+    # Every problem solved in one of two samples: hardly any variance, though 600 coin flips have some.
+    solved = np.full((3, 100), 0.5)
+    solved[0, 0] = 1.0
+    exact = stats.beta.ppf(0.975, 301 * 1.0 + 1, 600 - 301)
+    assert accuracy_interval(solved, samples=2)[1] == pytest.approx(exact, abs=1e-3)
+
+
 def test_more_samples_behind_each_cell_narrow_only_what_independent_answers_bound():
     solved = np.array([[0.5, 0.5, 0.5, 0.5, 0.25, 0.75]])
     widths = [high - low for low, high in (accuracy_interval(solved, samples=n) for n in (1, 4, 16))]
@@ -241,6 +249,8 @@ def test_a_gain_is_minus_the_gain_the_other_way_round():
 def test_nothing_solved_is_not_taken_for_certainty():
     # Clopper and Pearson's upper bound for 0 of 50.
     assert accuracy_interval(np.zeros((3, 50))) == (0.0, pytest.approx(0.0711, abs=1e-4))
+    # Sixteen answers to a problem say no more about other problems.
+    assert accuracy_interval(np.zeros((3, 50)), samples=16)[1] == pytest.approx(0.0711, abs=1e-4)
     assert accuracy_interval(np.ones((3, 50))) == (pytest.approx(1 - 0.0711, abs=1e-4), 1.0)
     assert paired_gain_interval(np.zeros((3, 50)), np.zeros((3, 50))) == pytest.approx((-0.0711, 0.0711), abs=1e-4)
 
