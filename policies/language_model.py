@@ -209,9 +209,11 @@ class LanguageModel:
     def save(self, folder: Path) -> None:
         """Write weights (safetensors; of a policy with an adapter the adapter's alone), tokenizer and instructions."""
         folder.mkdir(parents=True, exist_ok=True)
-        if hasattr(self.model, "peft_config"):
+        adapted = hasattr(self.model, "peft_config")
+        if adapted:
             self.model.peft_config["default"].base_model_name_or_path = self.source.base(self.config)
-        self.model.save_pretrained(folder)
+        # Else peft would look at the weights again, on the hub perhaps, to see whether embeddings were added.
+        self.model.save_pretrained(folder, **({"save_embedding_layers": False} if adapted else {}))
         self.tokenizer.save_pretrained(folder)
         (folder / "instructions.txt").write_text(self.instructions, encoding="utf-8")
         (folder / SAMPLING).write_text(json.dumps({"temperature": self.temperature}), encoding="utf-8")

@@ -79,8 +79,9 @@ class Source:
             return os.path.relpath(self.adapters[-1])
         if self.gguf:
             return config.path
-        if self.label.startswith("package:"):
-            return self.label
+        # Of a warm start the label says where it began, and the folder what it became.
+        if config.path.startswith("package:") and self.label == config.path:
+            return config.path
         return os.path.relpath(self.folder) if Path(self.folder).is_dir() else self.folder
 
 

@@ -16,7 +16,7 @@ from algorithms.grpo import GRPO, GRPOConfig
 from policies.adapter import AdapterConfig, check_quantisation
 from policies.api import Rollout, Sampling
 from policies.language_model import LanguageModel, load_policy
-from policies.source import PolicyConfig, find_source, fingerprint
+from policies.source import PolicyConfig, Source, find_source, fingerprint
 from policies.weights import put_weights, trained_weights
 from tasks.errors import BadInput
 from tasks.gsm_synth import GsmSynth, GsmSynthConfig
@@ -97,6 +97,19 @@ def test_a_saved_adapter_is_a_policy_of_its_own(trained: LanguageModel, task: Gs
     more = load_policy(config, adapter=AdapterConfig(rank=2))
     more.save(tmp_path / "more")
     assert load_policy(replace(TINY, path=str(tmp_path / "more"))).state_hash() == again.state_hash()
+
+
+def test_an_adapter_beside_a_warm_start_names_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    warm = load_policy(TINY)
+    with torch.no_grad():
+        next(iter(warm.model.parameters())).mul_(2)
+    warm.save(tmp_path / "warm")
+    source = Source(str(tmp_path / "warm"), None, "package:policies/tiny/weights, warm-started (0)")
+    policy = load_policy(TINY, source, AdapterConfig(rank=2))
+    policy.save(tmp_path / "policy")
+    again = load_policy(replace(TINY, path=str(tmp_path / "policy")))
+    assert again.state_hash() == warm.state_hash()
 
 
 def test_plain_peft_reads_what_was_saved(
